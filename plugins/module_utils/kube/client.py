@@ -1,0 +1,249 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A thin typed wrapper round kubernetes.core's client: the dozen calls that the library makes, as plain dictionaries."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Protocol
+
+from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
+from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import get_api_client
+from ansible_collections.kubernetes.core.plugins.module_utils.k8s.exceptions import CoreException
+from ansible_collections.llmd.gke.plugins.module_utils.errors import KubernetesError, LlmdError
+from ansible_collections.llmd.gke.plugins.module_utils.kube.events import newest_first
+from ansible_collections.llmd.gke.plugins.module_utils.kube.kinds import EVENT, POD, Kind
+
+FIELD_MANAGER = "llmd-gke"
+REQUEST_TIMEOUT = 30.0
+TRANSIENT = frozenset({0, 429, 500, 502, 503, 504})
+
+Manifest = dict[str, Any]
+
+
+class Transport(Protocol):
+    """What is needed of kubernetes.core's dynamic client: one raw request."""
+
+    def request(self, method: str, path: str, body: Any = None, **params: Any) -> Any: ...
+
+
+class ApiProblem(KubernetesError):
+    """The API server refused a request or could not be reached (``status`` 0)."""
+
+    def __init__(self, what: str, *, status: int, **kwargs: Any) -> None:
+        super().__init__(what, **kwargs)
+        self.status = status
+
+    @property
+    def transient(self) -> bool:
+        """Whether trying again later may work: no connection, throttled, or the server's own trouble."""
+        return self.status in TRANSIENT
+
+
+def explain_status(status: int, message: str, method: str, path: str) -> ApiProblem:
+    """An HTTP answer of the API server as an error with a code. ``message`` is the server's own Status.message."""
+    where = f"{method.upper()} {path}"
+    if status == 401:
+        return ApiProblem(
+            "The Kubernetes API refuses our credentials.",
+            status=status,
+            code="CLUSTER_TOKEN_EXPIRED",
+            where=where,
+            why=message or "401 Unauthorized",
+            remedy="Get fresh credentials (run the play again: llmd.gke.gke_credentials mints a token each time).",
+        )
+    if status == 403:
+        return ApiProblem(
+            "The Kubernetes API does not allow this.",
+            status=status,
+            code="KUBERNETES_FORBIDDEN",
+            where=where,
+            why=message,
+            remedy="Grant roles/container.admin on the project to the identity named in the message, then run again.",
+        )
+    if status == 0:
+        return ApiProblem(
+            "The Kubernetes API cannot be reached.",
+            status=status,
+            code="CLUSTER_UNREACHABLE",
+            where=where,
+            why=message,
+            remedy="Check that the cluster is RUNNING and that this machine may reach its endpoint (authorized networks, proxy).",
+        )
+    return ApiProblem(
+        f"The Kubernetes API answered {status}.",
+        status=status,
+        code="KUBERNETES_API_ERROR",
+        where=where,
+        why=message,
+        remedy="Run again if this was a passing fault; the request and the server's words are above.",
+    )
+
+
+def _status_message(error: Exception) -> str:
+    body = getattr(error, "body", None)
+    if isinstance(body, bytes):
+        body = body.decode("utf-8", "replace")
+    if isinstance(body, str) and body:
+        try:
+            parsed = json.loads(body)
+        except ValueError:
+            return body.strip()[:2000]
+        if isinstance(parsed, dict) and parsed.get("message"):
+            return str(parsed["message"])
+        return body.strip()[:2000]
+    return str(getattr(error, "reason", "") or error)
+
+
+class KubeClient:
+    """Reads and writes objects as dictionaries. 404 is an answer (None), everything else unexpected an ``ApiProblem``."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.requests = 0
+
+    def _call(self, method: str, path: str, body: Any = None, **params: Any) -> bytes:
+        self.requests += 1
+        params.setdefault("_request_timeout", REQUEST_TIMEOUT)
+        try:
+            response = self._transport.request(method, path, body=body, serialize=False, **params)
+            data: bytes = response.data  # read here: a connection may also break while the body arrives
+            return data
+        except LlmdError:
+            raise
+        except Exception as error:  # the client's exception classes differ between its generations
+            status = getattr(error, "status", None)
+            if status is None and not _is_transport_error(error):
+                raise
+            raise explain_status(int(status or 0), _status_message(error), method, path) from error
+
+    def get(self, kind: Kind, name: str, namespace: str = "") -> Manifest | None:
+        """One object, None if it (or its kind) does not exist."""
+        try:
+            return _as_object(self._call("get", kind.path(name, namespace)))
+        except ApiProblem as problem:
+            if problem.status == 404:
+                return None
+            raise
+
+    def list(self, kind: Kind, namespace: str = "", labels: str = "", fields: str = "") -> list[Manifest]:
+        """All objects of a kind (an unknown kind has none), by label and field selectors in the API's own syntax."""
+        query = {key: value for key, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
+        try:
+            answer = _as_object(self._call("get", kind.path(namespace=namespace, query=query)))
+        except ApiProblem as problem:
+            if problem.status == 404:
+                return []
+            raise
+        items: list[Manifest] = answer.get("items") or []
+        return items
+
+    def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False, force: bool = True) -> Manifest:
+        """Server-side apply under our field manager; returns the object as the server now has it."""
+        metadata = manifest.get("metadata") or {}
+        query = {"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"}
+        if dry_run:
+            query["dryRun"] = "All"
+        path = kind.path(str(metadata["name"]), str(metadata.get("namespace") or ""), query=query)
+        # JSON is YAML: sent as text, because the client would refuse to serialise an object for this media type
+        body = json.dumps({"apiVersion": kind.api_version, "kind": kind.kind, **manifest})
+        return _as_object(self._call("patch", path, body, content_type="application/apply-patch+yaml"))
+
+    def annotate(self, kind: Kind, name: str, namespace: str, annotations: dict[str, str | None]) -> Manifest:
+        """Set annotations (None removes one) by a merge patch that touches nothing else."""
+        path = kind.path(name, namespace, query={"fieldManager": FIELD_MANAGER})
+        patch = {"metadata": {"annotations": annotations}}
+        return _as_object(self._call("patch", path, patch, content_type="application/merge-patch+json"))
+
+    def events(self, name: str, namespace: str, kind: str = "", uid: str = "") -> list[Manifest]:
+        """Events about one object, newest first. The API server drops them after an hour or so."""
+        fields = f"involvedObject.name={name}"
+        if kind:
+            fields += f",involvedObject.kind={kind}"
+        if uid:
+            fields += f",involvedObject.uid={uid}"
+        return newest_first(self.list(EVENT, namespace, fields=fields))
+
+    def logs(
+        self, pod: str, namespace: str, *, container: str = "", previous: bool = False, tail: int = 0, limit: int = 0
+    ) -> str:
+        """A container's log; ``previous`` the one before the last restart, ``tail`` lines, ``limit`` bytes. "" if none."""
+        query: dict[str, str] = {}
+        if container:
+            query["container"] = container
+        if previous:
+            query["previous"] = "true"
+        if tail:
+            query["tailLines"] = str(tail)
+        if limit:
+            query["limitBytes"] = str(limit)
+        try:
+            data = self._call("get", POD.path(pod, namespace, "log", query), header_params={"Accept": "*/*"})
+        except ApiProblem as problem:
+            if problem.status in (400, 404):  # not started yet, no previous container, pod gone
+                return ""
+            raise
+        return data.decode("utf-8", "replace")
+
+    def pod_get(self, pod: str, namespace: str, port: int, path: str) -> str:
+        """GET http://pod:port/path through the API server (no route from here to the pod is needed)."""
+        where = POD.path(f"{pod}:{port}", namespace, "proxy") + "/" + path.lstrip("/")
+        return self._call("get", where, header_params={"Accept": "*/*"}).decode("utf-8", "replace")
+
+    def delete(self, kind: Kind, name: str, namespace: str = "", *, propagation: str = "Background") -> bool:
+        """Ask for deletion; False if there was nothing to delete."""
+        path = kind.path(name, namespace, query={"propagationPolicy": propagation})
+        try:
+            self._call("delete", path)
+        except ApiProblem as problem:
+            if problem.status == 404:
+                return False
+            raise
+        return True
+
+    def version(self) -> str:
+        """The server's gitVersion ("v1.33.5-gke.2019000")."""
+        return str(_as_object(self._call("get", "/version")).get("gitVersion") or "")
+
+
+def _is_transport_error(error: Exception) -> bool:
+    """Whether an exception came from the connection (urllib3's and the system's), not from a fault of ours."""
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] == "urllib3"
+
+
+def _as_object(data: bytes | str) -> Manifest:
+    parsed = json.loads(data)
+    if not isinstance(parsed, dict):
+        raise KubernetesError("The Kubernetes API sent something that is no object.", evidence=str(parsed)[:500])
+    return parsed
+
+
+def label_selector(labels: dict[str, str]) -> str:
+    """A matchLabels dictionary in the API's selector syntax."""
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def client_from_params(params: dict[str, Any]) -> KubeClient:
+    """A client from a module's parameters (kubernetes.core's authentication options and their environment names)."""
+    auth = {name: params[name] for name in AUTH_ARG_SPEC if params.get(name) is not None}
+    try:
+        api = get_api_client(**auth)
+    except CoreException as error:
+        raise _no_credentials(str(error)) from error
+    except Exception as error:  # kubernetes.config raises half a dozen types for a broken kubeconfig
+        if type(error).__module__.startswith(("kubernetes", "yaml")) or isinstance(error, OSError):
+            raise _no_credentials(str(error)) from error
+        raise
+    return KubeClient(api.client)
+
+
+def _no_credentials(why: str) -> KubernetesError:
+    return KubernetesError(
+        "No usable access to a Kubernetes cluster.",
+        code="KUBECONFIG_INVALID",
+        why=why,
+        remedy="Give kubeconfig, or host with api_key and ca_cert; llmd.gke.gke_credentials writes a kubeconfig.",
+    )
+
+
+__all__ = ["AUTH_ARG_SPEC", "ApiProblem", "KubeClient", "Manifest", "client_from_params", "label_selector"]

@@ -1,0 +1,3 @@
+module llmd.gke/sandbox/pause
+
+go 1.26.0

@@ -78,7 +78,10 @@ def attach(paths: Paths, role: str, *, address: str, gateway: str, fabric_addres
     _ensure_namespace(namespace)
     mac = mac_address(address.partition("/")[0])
     outer = [f"link add {role} type veth peer name eth0 address {mac} netns {namespace}"]
-    outer.append(f"link set {role} master {BRIDGE}" if fabric_address is None else f"addr add {fabric_address} dev {role}")
+    if fabric_address is None:
+        outer.append(f"link set {role} master {BRIDGE}")
+    else:
+        outer.append(f"addr add {fabric_address} dev {role}")
     outer.append(f"link set {role} up")
     _batch(paths.fabric, outer)
     _batch(

@@ -164,7 +164,7 @@ def certificate_authority(name: str) -> tuple[bytes, bytes]:
     """A self-signed CA certificate and its private key, both PEM, valid for ten years."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)

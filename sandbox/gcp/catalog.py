@@ -88,7 +88,7 @@ MACHINE_TYPES = {machine.name: machine for machine in [*_n1(), *_e2(), *_n2(), *
 
 @dataclass(frozen=True)
 class Accelerator:
-    """``families``: machine families it can be attached to. ``quota``: regional metric; Spot has PREEMPTIBLE_ before it."""
+    """``families``: machines it can be attached to. ``quota``: regional metric; Spot's has PREEMPTIBLE_ before it."""
 
     name: str
     description: str
@@ -212,7 +212,9 @@ SERVICE_NEEDS: dict[str, tuple[str, ...]] = {
     "container.googleapis.com": ("compute.googleapis.com", "oslogin.googleapis.com"),
 }
 # Hosts that answer whatever the project enabled.
-ALWAYS_ON = frozenset({"www.googleapis.com", "oauth2.googleapis.com", "sts.googleapis.com", "serviceusage.googleapis.com"})
+ALWAYS_ON = frozenset(
+    {"www.googleapis.com", "oauth2.googleapis.com", "sts.googleapis.com", "serviceusage.googleapis.com"}
+)
 
 GKE_VERSION = "1.36.4-gke.1000000"
 GKE_OLDER_VERSIONS = ("1.35.8-gke.1000000", "1.34.12-gke.1000000")

@@ -112,7 +112,7 @@ class Method:
 
     @cached_property
     def template(self) -> str:
-        return "/" + self.document.content["servicePath"] + self.spec["path"]
+        return f"/{self.document.content['servicePath']}{self.spec['path']}"
 
     @cached_property
     def segments(self) -> int | None:
@@ -120,7 +120,7 @@ class Method:
         patterns = [str(value.get("pattern", "")) for value in self.spec.get("parameters", {}).values()]
         if any(re.search(r"(?<!\\)\.[*+]", pattern) for pattern in patterns):
             return None
-        flat = "/" + self.document.content["servicePath"] + self.spec.get("flatPath", self.spec["path"])
+        flat = f"/{self.document.content['servicePath']}{self.spec.get('flatPath', self.spec['path'])}"
         return flat.count("/")
 
     @cached_property

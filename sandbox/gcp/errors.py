@@ -88,10 +88,12 @@ def unauthenticated(reason: str) -> ApiError:
     realm = 'Bearer realm="https://accounts.google.com/"'
     if reason == "CREDENTIALS_MISSING":
         message = (
-            "Request is missing required authentication credential. Expected OAuth 2 access token, login cookie or other "
-            "valid authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project."
+            "Request is missing required authentication credential. Expected OAuth 2 access token, login cookie or "
+            "other valid authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project."
         )
-        return ApiError(401, message, "UNAUTHENTICATED", "required", [error_info(reason)], headers={"WWW-Authenticate": realm})
+        return ApiError(
+            401, message, "UNAUTHENTICATED", "required", [error_info(reason)], headers={"WWW-Authenticate": realm}
+        )
     message = (
         "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid "
         "authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project."
@@ -119,8 +121,9 @@ def service_disabled(service: str, title: str, number: str) -> ApiError:
     """403 of a call to an API that the project has not enabled."""
     url = f"https://console.developers.google.com/apis/api/{service}/overview?project={number}"
     message = (
-        f"{title} has not been used in project {number} before or it is disabled. Enable it by visiting {url} then retry. "
-        "If you enabled this API recently, wait a few minutes for the action to propagate to our systems and retry."
+        f"{title} has not been used in project {number} before or it is disabled. Enable it by visiting {url} then "
+        "retry. If you enabled this API recently, wait a few minutes for the action to propagate to our systems and "
+        "retry."
     )
     consumer = f"projects/{number}"
     metadata = {

@@ -41,8 +41,8 @@ _SERVICE_USER = ("serviceusage.services.get", "serviceusage.services.list", "ser
 _NETWORK = (
     "networks", "subnetworks", "firewalls", "forwardingRules", "globalForwardingRules", "addresses", "globalAddresses",
     "backendServices", "regionBackendServices", "healthChecks", "regionHealthChecks", "urlMaps", "regionUrlMaps",
-    "targetHttpProxies", "regionTargetHttpProxies", "targetHttpsProxies", "regionTargetHttpsProxies", "routes", "routers",
-    "networkEndpointGroups", "regionNetworkEndpointGroups", "globalNetworkEndpointGroups", "sslPolicies",
+    "targetHttpProxies", "regionTargetHttpProxies", "targetHttpsProxies", "regionTargetHttpsProxies", "routes",
+    "routers", "networkEndpointGroups", "regionNetworkEndpointGroups", "globalNetworkEndpointGroups", "sslPolicies",
 )  # fmt: skip
 
 ROLES: dict[str, Role] = {
@@ -71,7 +71,9 @@ ROLES: dict[str, Role] = {
         ("compute.firewalls.create", "compute.firewalls.delete", "compute.firewalls.update", "compute.*.setIamPolicy"),
     ),
     "roles/compute.securityAdmin": Role(("compute.firewalls.*", "compute.sslPolicies.*", *_PROJECT, *_SERVICE_USER)),
-    "roles/compute.viewer": Role(("compute.*.get", "compute.*.list", "compute.*.getIamPolicy", *_PROJECT, *_SERVICE_USER)),
+    "roles/compute.viewer": Role(
+        ("compute.*.get", "compute.*.list", "compute.*.getIamPolicy", *_PROJECT, *_SERVICE_USER)
+    ),
     "roles/compute.networkViewer": Role(
         (*(f"compute.{name}.get" for name in _NETWORK), *(f"compute.{name}.list" for name in _NETWORK),
          "compute.regions.*", "compute.zones.*", "compute.projects.get", *_PROJECT, *_SERVICE_USER),

@@ -6,16 +6,15 @@ Collections carry the discovery document's resource names (``regionBackendServic
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sandbox import paths as sandbox_paths
 
-log = logging.getLogger(__name__)
-
 Json = dict[str, Any]
+Resources = list[Json]  # ``list`` is a method of the store
 GroupHealth = Callable[[Json, str], list[Json]]
 
 
@@ -26,11 +25,15 @@ class ComputeStore(Protocol):
 
     def get(self, collection: str, scope: str, name: str, /) -> Json | None: ...
 
-    def list(self, collection: str, scope: str | None = None, /) -> list[Json]: ...
+    def list(self, collection: str, scope: str | None = None, /) -> Resources: ...
 
     def patch(self, collection: str, scope: str, name: str, fields: Json, /) -> Json: ...
 
     def delete(self, collection: str, scope: str, name: str, /) -> Any: ...
+
+    def endpoints(self, scope: str, name: str, /) -> Resources: ...
+
+    def set_endpoints(self, scope: str, name: str, endpoints: Resources, /) -> None: ...
 
 
 class World(Protocol):
@@ -39,12 +42,17 @@ class World(Protocol):
     group_health: GroupHealth
 
     @property
+    def lock(self) -> AbstractContextManager[Any]: ...
+
+    @property
     def compute(self) -> ComputeStore: ...
 
     @property
     def clusters(self) -> Mapping[str, Json]: ...
 
     def service_enabled(self, service: str, /) -> bool: ...
+
+    def active_proxy_subnet(self, region: str, network: str = "default", /) -> Json | None: ...
 
     def on_change(self, callback: Callable[[], None], /) -> Any: ...
 
@@ -104,25 +112,3 @@ def place_of(key: str, cluster: Mapping[str, Any]) -> Place:
 def short(url: str) -> str:
     """Last segment of a resource URL or path."""
     return url.rstrip("/").rpartition("/")[2]
-
-
-def find(store: ComputeStore, collection: str, scope: str, name: str) -> Json | None:
-    """One resource, or None. A store may say so by None, by KeyError or by its own not-found error."""
-    try:
-        return store.get(collection, scope, name)
-    except Exception as error:
-        if isinstance(error, LookupError) or "not found" in str(error).lower():
-            return None
-        raise
-
-
-def proxy_only_subnet(store: ComputeStore, place: Place) -> Json | None:
-    """The ACTIVE proxy-only subnet of the cluster's network and region, which every regional Envoy LB needs."""
-    for subnet in store.list("subnetworks", f"regions/{place.region}"):
-        if (
-            subnet.get("purpose") in ("REGIONAL_MANAGED_PROXY", "INTERNAL_HTTPS_LOAD_BALANCER")
-            and subnet.get("role") == "ACTIVE"
-            and short(str(subnet.get("network", ""))) == place.network
-        ):
-            return subnet
-    return None

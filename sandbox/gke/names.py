@@ -47,10 +47,14 @@ class Namer:
     def __init__(self, cluster: str) -> None:
         self._cluster = cluster
         self.prefix = f"gkegw1-{base36(cluster, 4)}"
+        self.neg_prefix = f"k8s1-{hexadecimal(cluster)}"
 
-    def backend_service(self, namespace: str, service: str, port: int) -> str:
-        """Backend service (and its health check) of one Service port."""
-        suffix = base36(f"{self._cluster}/{namespace}/{service}/{port}", 12)
+    def backend_service(self, klass: str, namespace: str, service: str, port: int) -> str:
+        """Backend service (and its health check) of one Service port.
+
+        Gateways of one class share it; another class has another balancing scheme and needs its own.
+        """
+        suffix = base36(f"{self._cluster}/{klass}/{namespace}/{service}/{port}", 12)
         return _joined(self.prefix, [namespace, service, str(port)], suffix)
 
     def gateway(self, namespace: str, name: str, role: str = "") -> str:
@@ -63,8 +67,7 @@ class Namer:
 
     def network_endpoint_group(self, namespace: str, service: str, port: int) -> str:
         """NEG of a Service port; the same name in every zone."""
-        prefix = f"k8s1-{hexadecimal(self._cluster)}"
-        return _joined(prefix, [namespace, service, str(port)], hexadecimal(f"{namespace}/{service}/{port}"))
+        return _joined(self.neg_prefix, [namespace, service, str(port)], hexadecimal(f"{namespace}/{service}/{port}"))
 
 
 def pool_service(namespace: str, pool: str) -> str:

@@ -44,7 +44,7 @@ def new_authority(name: str) -> Authority:
 def issue(
     authority: Authority, common_name: str, organizations: Sequence[str] = (), alternatives: Sequence[str] = ()
 ) -> tuple[bytes, bytes]:
-    """A certificate for both client and server use, and its key, both PEM. ``alternatives``: DNS names, IP addresses."""
+    """A certificate for client and server use, and its key, both PEM. ``alternatives``: DNS names, IP addresses."""
     key = ec.generate_private_key(ec.SECP256R1())
     names = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization) for organization in organizations]
     names.append(x509.NameAttribute(NameOID.COMMON_NAME, common_name))
@@ -56,7 +56,8 @@ def issue(
         .add_extension(usages, critical=False)
     )
     if alternatives:
-        builder = builder.add_extension(x509.SubjectAlternativeName([_general(name) for name in alternatives]), critical=False)
+        names_too = x509.SubjectAlternativeName([_general(name) for name in alternatives])
+        builder = builder.add_extension(names_too, critical=False)
     certificate = builder.sign(authority.key, hashes.SHA256())
     return certificate.public_bytes(serialization.Encoding.PEM), key_pem(key)
 

@@ -66,10 +66,11 @@ def build_folder(final: Path, made_from: dict[str, str], what: str) -> Iterator[
 
     The caller holds the lock of ``final``, so temporary folders found there belong to builds that were killed.
     """
-    temporary = final.parent / f".{final.name}.tmp"
+    temporary = final.parent / f".{final.name}.{os.getpid()}.tmp"
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        remove(temporary)
+        for stale in final.parent.glob(f".{final.name}.*.tmp"):
+            remove(stale)
         temporary.mkdir()
         yield temporary
         write_marker(temporary, made_from)

@@ -42,7 +42,12 @@ def hold(
         ) from error
     try:
         _acquire(descriptor, what, say=say, timeout=timeout, pause=pause, clock=clock)
-        note = {"pid": os.getpid(), "what": what, "command": " ".join(sys.argv)[:200], "since": time.strftime("%H:%M:%S")}
+        note = {
+            "pid": os.getpid(),
+            "what": what,
+            "command": " ".join(sys.argv)[:200],
+            "since": time.strftime("%H:%M:%S"),
+        }
         with contextlib.suppress(OSError):  # only a courtesy to those who wait: a full disk must not stop us here
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(note).encode(), 0)

@@ -14,7 +14,11 @@ from pathlib import Path
 
 from sandbox.toolchain.runner import Run
 
-_PROBE = "import sys, venv, ensurepip, ssl; print('%d.%d.%d' % sys.version_info[:3], sys.executable)"
+# The base executable: seen from inside a virtual environment or through a shim it is still the same interpreter.
+_PROBE = (
+    "import os, sys, venv, ensurepip, ssl; "
+    "print('%d.%d.%d' % sys.version_info[:3], os.path.realpath(getattr(sys, '_base_executable', sys.executable)))"
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,6 @@ def find(series: str, run: Run, environment: Mapping[str, str] | None = None) ->
         result = run([str(path), "-I", "-c", _PROBE])
         version, _, executable = result.output.strip().partition(" ")
         if result.returncode == 0 and version.startswith(series + "."):
-            # sys.executable looks through a shim; a link such as /usr/bin/python3 is kept as it is named.
             return Python(Path(executable or path), version)
     return None
 

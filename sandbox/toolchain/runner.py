@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -39,6 +40,7 @@ class Run(Protocol):
         cwd: Path | None = None,
         environment: Mapping[str, str] | None = None,
         on_line: Callable[[str], None] | None = None,
+        outlive: bool = False,
     ) -> Result: ...
 
 
@@ -57,10 +59,17 @@ class Runner:
         cwd: Path | None = None,
         environment: Mapping[str, str] | None = None,
         on_line: Callable[[str], None] | None = None,
+        outlive: bool = False,
     ) -> Result:
-        """Run ``command`` to its end. ``environment`` replaces the inherited one. A missing program: returncode 127."""
+        """Run ``command`` to its end. ``environment`` replaces the inherited one. A missing program: returncode 127.
+
+        The program ends with us, so that a killed build leaves none that goes on writing into a folder that the next
+        one removes; but with ``outlive`` it is always let finish (stopping a package manager half-way does harm).
+        """
         if self._cancelled:
             raise Cancelled
+        if not outlive and shutil.which("setpriv"):
+            command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
         try:
             child = subprocess.Popen(
                 list(command),
@@ -76,7 +85,8 @@ class Runner:
         except (FileNotFoundError, PermissionError) as error:
             return Result(127, str(error))
         with self._lock:
-            self._running.add(child.pid)
+            if not outlive:
+                self._running.add(child.pid)
         kept: deque[str] = deque(maxlen=400)
         try:
             assert child.stdout is not None
@@ -86,7 +96,8 @@ class Runner:
                     on_line(line.rstrip("\n"))
             returncode = child.wait()
         except BaseException:
-            _end(child.pid)
+            if not outlive:
+                _end(child.pid)
             child.wait()
             raise
         finally:

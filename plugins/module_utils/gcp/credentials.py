@@ -104,7 +104,9 @@ def _load(settings: AuthSettings) -> Any:
         "accesstoken": _given_token,
     }
     if settings.auth_kind not in loaders:
-        raise ConfigurationError(f"auth_kind {settings.auth_kind!r} is none of {', '.join(loaders)}", code="AUTH_OPTION_MISSING")
+        raise ConfigurationError(
+            f"auth_kind {settings.auth_kind!r} is none of {', '.join(loaders)}", code="AUTH_OPTION_MISSING"
+        )
     return loaders[settings.auth_kind](settings)
 
 
@@ -145,24 +147,24 @@ def _service_account(settings: AuthSettings) -> Any:
                 info = json.load(stream)
         else:
             info = json.loads(settings.service_account_contents)
-        return service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
-            info, scopes=list(settings.scopes)
-        )
+        return service_account.Credentials.from_service_account_info(info, scopes=list(settings.scopes))
     except (OSError, ValueError, AttributeError, TypeError) as error:
         # Never quote the contents: they hold a private key. ValueError of google-auth names only what is missing.
         raise ConfigurationError(
             "The service account key cannot be read",
             code="CREDENTIALS_UNREADABLE",
             where=where,
-            why=error.strerror or "" if isinstance(error, OSError) else f"{type(error).__name__}: not a service account's JSON",
-            remedy="Give the JSON key file of a service account (gcloud iam service-accounts keys create), readable by this user.",
+            why=error.strerror or ""
+            if isinstance(error, OSError)
+            else f"{type(error).__name__}: not a service account's JSON",
+            remedy="Give the JSON key file of a service account (gcloud iam service-accounts keys create),",
         ) from error
 
 
 def _machine_account(settings: AuthSettings) -> Any:
     from google.auth import compute_engine
 
-    return compute_engine.Credentials(  # type: ignore[no-untyped-call]
+    return compute_engine.Credentials(
         service_account_email=settings.service_account_email or "default", scopes=list(settings.scopes)
     )
 
@@ -176,7 +178,7 @@ def _given_token(settings: AuthSettings) -> Any:
             code="AUTH_OPTION_MISSING",
             remedy="Set GCP_ACCESS_TOKEN, for example to the output of: gcloud auth print-access-token.",
         )
-    return credentials.Credentials(settings.access_token)  # type: ignore[no-untyped-call]
+    return credentials.Credentials(settings.access_token)
 
 
 def refused(error: Exception, settings: AuthSettings) -> GoogleApiError:
@@ -197,7 +199,7 @@ def seconds_left(expiry: datetime.datetime | None, now: datetime.datetime) -> fl
     """Seconds until google-auth's naive UTC ``expiry``; None where it is unknown."""
     if expiry is None:
         return None
-    return (expiry.replace(tzinfo=datetime.timezone.utc) - now).total_seconds()
+    return (expiry.replace(tzinfo=datetime.UTC) - now).total_seconds()
 
 
 def rfc3339(expiry: datetime.datetime | None) -> str:

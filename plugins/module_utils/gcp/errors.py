@@ -69,7 +69,8 @@ CASES: tuple[Case, ...] = (
     Case(
         "UNAUTHENTICATED",
         "The credentials are missing, expired or refused. For yourself: gcloud auth application-default login. "
-        "For automation: GOOGLE_APPLICATION_CREDENTIALS, or auth_kind with service_account_file or a fresh access_token.",
+        "For automation: GOOGLE_APPLICATION_CREDENTIALS, or auth_kind with service_account_file or "
+        "a fresh access_token.",
         statuses=(401,),
     ),
     Case(
@@ -117,7 +118,11 @@ CASES: tuple[Case, ...] = (
         "Delete what uses it first (the message names it), or let the Gateway's load balancer go away.",
         r"resourceInUseByAnotherResource|RESOURCE_IN_USE_BY_ANOTHER_RESOURCE|is already being used by",
     ),
-    Case("RESOURCE_NOT_READY", "The resource is still being made or changed; run again.", r"resourceNotReady|RESOURCE_NOT_READY"),
+    Case(
+        "RESOURCE_NOT_READY",
+        "The resource is still being made or changed; run again.",
+        r"resourceNotReady|RESOURCE_NOT_READY",
+    ),
     Case(
         "CONCURRENT_CHANGE",
         "Someone else changed it at the same moment; run again.",
@@ -130,6 +135,11 @@ CASES: tuple[Case, ...] = (
         "Check the spelling of the service names (for example networkservices.googleapis.com) and the right "
         "serviceusage.services.enable.",
         r"Not found or permission denied for service",
+    ),
+    Case(
+        "SERVICE_NEEDED",
+        "Disable the APIs that need it first (the message names them), or leave it enabled.",
+        r"is depended on by|disable_dependent_services",
     ),
     Case(
         "PROJECT_NOT_FOUND",
@@ -156,7 +166,12 @@ CASES: tuple[Case, ...] = (
         r"FAILED_PRECONDITION|failedPrecondition",
     ),
     Case("INVALID_REQUEST", "Correct the value that Google names; nothing was changed.", "", (400,)),
-    Case("GOOGLE_UNAVAILABLE", "Google's servers had trouble; see https://status.cloud.google.com and run again.", "", (500, 502, 503, 504)),
+    Case(
+        "GOOGLE_UNAVAILABLE",
+        "Google's servers had trouble; see https://status.cloud.google.com and run again.",
+        "",
+        (500, 502, 503, 504),
+    ),
     Case("DEADLINE_EXCEEDED", "Google gave up waiting for its own parts; run again.", r"DEADLINE_EXCEEDED"),
 )
 
@@ -209,7 +224,7 @@ def _read_details(details: object) -> tuple[list[str], dict[str, str], float | N
 
 
 def read_refusal(status: int, text: str) -> Refusal:
-    """Take an HTTP error body apart. Anything that is not Google's JSON (HTML of a proxy, cut short) is kept as text."""
+    """Take an HTTP error body apart. Anything that is not Google's JSON (a proxy's HTML, cut short) is kept as text."""
     try:
         document = json.loads(text) if text.strip() else {}
     except ValueError:
@@ -243,7 +258,9 @@ def _permission_in(message: str) -> str:
 def _service_in(refusal: Refusal) -> str:
     if refusal.metadata.get("service"):
         return refusal.metadata["service"]
-    match = re.search(r"apis/api/([\w.-]+)/", refusal.message) or re.search(r"\b([a-z]+\.googleapis\.com)\b", refusal.message)
+    match = re.search(r"apis/api/([\w.-]+)/", refusal.message) or re.search(
+        r"\b([a-z]+\.googleapis\.com)\b", refusal.message
+    )
     return match.group(1) if match else "SERVICE"
 
 
@@ -277,7 +294,9 @@ def http_error(refusal: Refusal, *, what: str, where: str, project: str) -> Goog
     )
 
 
-def operation_error(message: str, *, reasons: tuple[str, ...], what: str, where: str, project: str, evidence: Any) -> OperationError:
+def operation_error(
+    message: str, *, reasons: tuple[str, ...], what: str, where: str, project: str, evidence: Any
+) -> OperationError:
     """The exception for an operation (or its resource) that ended in failure; same table as for requests."""
     refusal = Refusal(status=0, message=message or "no message", reasons=reasons, raw=evidence)
     code, remedy = recognise(refusal, project=project)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.ranges import TakenRange
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession, Json, segment
 
+
 @dataclass(frozen=True)
 class NetworkRef:
     """A network by project and name: of this project, or of the host project of a shared VPC."""
@@ -42,7 +43,7 @@ def is_auto_mode(network: Json) -> bool:
 def subnets_of(session: GoogleSession, ref: NetworkRef) -> list[Json]:
     """Every subnet of the network in all regions (ranges must be unique across the whole network)."""
     path = f"projects/{segment(ref.project)}/aggregated/subnetworks"
-    found = []
+    found: list[Json] = []
     for page in session.pages("compute.subnetworks.aggregatedList", path):
         for scope in (page.get("items") or {}).values():
             found.extend(scope.get("subnetworks") or [])

@@ -76,7 +76,9 @@ def _compute_poll(session: GoogleSession, operation: Json) -> Json:
 
 def _container_poll(session: GoogleSession, operation: Json, location: str) -> Json:
     where = location or str(operation.get("location") or operation.get("zone") or "")
-    path = f"projects/{segment(session.project)}/locations/{segment(where)}/operations/{segment(str(operation['name']))}"
+    path = (
+        f"projects/{segment(session.project)}/locations/{segment(where)}/operations/{segment(str(operation['name']))}"
+    )
     return session.call("container.projects.locations.operations.get", "GET", path)
 
 
@@ -160,7 +162,8 @@ def wait(
             code="OPERATION_TIMEOUT",
             where=str(seen.get("targetLink") or seen.get("name")),
             why=_detail(seen),
-            remedy="It goes on by itself. Run again: the operation under way is found and waited for; or raise the timeout.",
+            remedy="It goes on by itself. Run again: the operation under way is found and waited for. "
+            "Or raise the timeout.",
             evidence=seen,
         )
 

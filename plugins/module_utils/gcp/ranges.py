@@ -58,7 +58,10 @@ def parse(text: str) -> ipaddress.IPv4Network:
         loose = ipaddress.ip_network(text, strict=False)
     except ValueError as error:
         raise ConfigurationError(
-            f"The proxy-only range {text!r} is not a CIDR range", code="CIDR_INVALID", why=str(error), remedy=f"Give one, {example}."
+            f"The proxy-only range {text!r} is not a CIDR range",
+            code="CIDR_INVALID",
+            why=str(error),
+            remedy=f"Give one, {example}.",
         ) from error
     if not isinstance(loose, ipaddress.IPv4Network) or "/" not in text:
         raise ConfigurationError(
@@ -77,7 +80,8 @@ def parse(text: str) -> ipaddress.IPv4Network:
         raise ConfigurationError(
             f"The proxy-only range {text} is too small",
             code="CIDR_TOO_SMALL",
-            why=f"/{loose.prefixlen} has {loose.num_addresses} addresses; /{SMALLEST_PREFIX} (64) is the least, /{RECOMMENDED_PREFIX} is recommended",
+            why=f"/{loose.prefixlen} has {loose.num_addresses} addresses; /{SMALLEST_PREFIX} (64) is the least, "
+            f"/{RECOMMENDED_PREFIX} is recommended",
             remedy=f"Use {loose.network_address}/{RECOMMENDED_PREFIX} if that is free and aligned, {example}.",
         )
     return loose
@@ -92,7 +96,11 @@ def check(text: str, *, auto_mode: bool, taken: Iterable[TakenRange], network: s
     occupied = list(taken)
     reserved = [*occupied, TakenRange(AUTO_MODE_RANGE, "auto mode")]
     free = suggest(wanted.prefixlen, reserved)
-    remedy = f"Use a free range: llmd_proxy_subnet.range={free}." if free else "Use a range that nothing in the network uses."
+    remedy = (
+        f"Use a free range: llmd_proxy_subnet.range={free}."
+        if free
+        else "Use a range that nothing in the network uses."
+    )
     where = f"network {network}" if network else ""
     if auto_mode and wanted.overlaps(AUTO_MODE_RANGE):
         raise ConfigurationError(

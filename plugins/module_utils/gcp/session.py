@@ -54,7 +54,11 @@ def resolve_endpoints(overrides: Mapping[str, str] | None, environ: Mapping[str,
         )
     result = {}
     for service in VERSION_PATHS:
-        base = given.get(service) or environ.get(ENDPOINT_VARIABLE + service.upper()) or f"https://{service}.googleapis.com/"
+        base = (
+            given.get(service)
+            or environ.get(ENDPOINT_VARIABLE + service.upper())
+            or f"https://{service}.googleapis.com/"
+        )
         parts = urlsplit(base)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ConfigurationError(
@@ -154,7 +158,9 @@ class GoogleSession:
             report_progress(f"{method}: {error.code}, again in {wait:.0f} s (attempt {attempt})")
             self.clock.sleep(wait)
 
-    def pages(self, method: str, path: str, *, params: Params | None = None, timeout: float | None = None) -> Iterator[Json]:
+    def pages(
+        self, method: str, path: str, *, params: Params | None = None, timeout: float | None = None
+    ) -> Iterator[Json]:
         """All pages of a list call, one answer after the other."""
         token = ""
         while True:
@@ -192,7 +198,9 @@ class GoogleSession:
         plain = {k: str(v).lower() if isinstance(v, bool) else v for k, v in params.items()}
         return url + "?" + urlencode(plain, doseq=True)
 
-    def _attempt(self, method: str, verb: str, url: str, body: str | None, timeout: float) -> Json | tuple[GoogleApiError, float | None]:
+    def _attempt(
+        self, method: str, verb: str, url: str, body: str | None, timeout: float
+    ) -> Json | tuple[GoogleApiError, float | None]:
         """The answer, or the error together with the wait that the server asked for."""
         self.calls[method] += 1
         try:
@@ -208,10 +216,13 @@ class GoogleSession:
                 code="MALFORMED_ANSWER",
                 where=url,
                 why=f"HTTP {reply.status} to {reply.headers.get('location', '?')}",
-                remedy="A proxy or a wrong endpoint override answers in Google's place: check HTTPS_PROXY and api_endpoint_overrides.",
+                remedy="A proxy or a wrong endpoint override answers in Google's place: "
+                "check HTTPS_PROXY and api_endpoint_overrides.",
             )
         refusal = google_errors.read_refusal(reply.status, reply.text)
-        error = google_errors.http_error(refusal, what=f"{method} was refused", where=f"{verb} {url}", project=self.project)
+        error = google_errors.http_error(
+            refusal, what=f"{method} was refused", where=f"{verb} {url}", project=self.project
+        )
         return error, _asked_wait(reply, refusal.retry_delay)
 
     def _patience(self, code: str) -> float:
@@ -236,7 +247,8 @@ def _no_connection(method: str, where: str, trouble: ConnectionTrouble) -> Googl
         code="CONNECTION_FAILED",
         where=where,
         why=str(trouble)[:1000],
-        remedy="Check the network, HTTPS_PROXY/NO_PROXY, REQUESTS_CA_BUNDLE and api_endpoint_overrides; in the sandbox: ./sandbox/sandbox status.",
+        remedy="Check the network, HTTPS_PROXY/NO_PROXY, REQUESTS_CA_BUNDLE and api_endpoint_overrides; "
+        "in the sandbox: ./sandbox/sandbox status.",
     )
 
 

@@ -18,6 +18,8 @@ from ansible_collections.llmd.gke.plugins.module_utils.waiting import Verdict, r
 PURPOSE = "REGIONAL_MANAGED_PROXY"
 LEGACY_PURPOSE = "INTERNAL_HTTPS_LOAD_BALANCER"
 IN_USE_INTERVAL = 5.0
+# Answers to an insert that may mean "there is one by now".
+RACE_CODES = frozenset({"ALREADY_EXISTS", "CIDR_CONFLICT", "INVALID_REQUEST", "OPERATION_FAILED", "RESOURCE_NOT_READY"})
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,16 @@ def ensure_present(session: GoogleSession, want: ProxySubnet, *, check_mode: boo
         return _adopt(session, want, found, check_mode=check_mode)
     _refuse_obstacles(want, subnets)
     if parsed is None:
+        free = ranges.suggest(ranges.RECOMMENDED_PREFIX, networks.taken_ranges(subnets))
         raise ConfigurationError(
             f"Region {want.region} has no proxy-only subnet yet and no range was given for one",
             code="CIDR_INVALID",
-            remedy=f"Set range, for example {ranges.suggest(ranges.RECOMMENDED_PREFIX, networks.taken_ranges(subnets))}.",
+            remedy=f"Set range, for example {free}.",
         )
     network = _network(session, ref)
-    ranges.check(want.cidr, auto_mode=networks.is_auto_mode(network), taken=networks.taken_ranges(subnets), network=ref.name)
+    ranges.check(
+        want.cidr, auto_mode=networks.is_auto_mode(network), taken=networks.taken_ranges(subnets), network=ref.name
+    )
     planned = view({**request_body(want, session.project), "region": want.region, "state": "READY"})
     if check_mode:
         return Outcome(True, None, planned, subnetwork=planned)
@@ -150,14 +155,18 @@ def _adopt(session: GoogleSession, want: ProxySubnet, found: Json, *, check_mode
 
 def _refuse_obstacles(want: ProxySubnet, subnets: list[Json]) -> None:
     """Subnets that stand in the way of making ours."""
-    legacy = next((s for s in subnets if networks.region_of(s) == want.region and s.get("purpose") == LEGACY_PURPOSE), None)
+    legacy = next(
+        (s for s in subnets if networks.region_of(s) == want.region and s.get("purpose") == LEGACY_PURPOSE), None
+    )
     if legacy is not None and legacy.get("role") == "ACTIVE":
         raise ConfigurationError(
             f"Region {want.region} has a proxy-only subnet of the old kind, {legacy.get('name')}",
             code="PROXY_SUBNET_LEGACY",
             where=str(legacy.get("selfLink", "")),
-            why=f"Its purpose is {LEGACY_PURPOSE}; regional external load balancers need {PURPOSE}, and only one may be ACTIVE",
-            remedy=f"gcloud compute networks subnets update {legacy.get('name')} --region {want.region} --purpose={PURPOSE}",
+            why=f"Its purpose is {LEGACY_PURPOSE}; regional external load balancers need {PURPOSE}, "
+            "and only one may be ACTIVE",
+            remedy=f"gcloud compute networks subnets update {legacy.get('name')} --region {want.region} "
+            f"--purpose={PURPOSE}",
         )
     same = _by_name(subnets, want)
     if same is not None:
@@ -165,7 +174,8 @@ def _refuse_obstacles(want: ProxySubnet, subnets: list[Json]) -> None:
             f"A subnet named {want.name} exists in {want.region} and is not an ACTIVE proxy-only subnet",
             code="SUBNET_NAME_TAKEN",
             where=str(same.get("selfLink", "")),
-            why=f"purpose {same.get('purpose', 'PRIVATE')}, role {same.get('role', 'none')}, range {same.get('ipCidrRange')}",
+            why=f"purpose {same.get('purpose', 'PRIVATE')}, role {same.get('role', 'none')}, "
+            f"range {same.get('ipCidrRange')}",
             remedy="Choose another name (llmd_proxy_subnet.name), or delete that subnet.",
         )
 
@@ -175,17 +185,35 @@ def _create(session: GoogleSession, want: ProxySubnet, ref: networks.NetworkRef)
     # One requestId for all tries: a retry after a lost answer does not make a second subnet.
     params = {"requestId": str(uuid.uuid4())}
     try:
-        operation = session.call("compute.subnetworks.insert", "POST", _path(want, session.project), params=params, body=body)
+        operation = session.call(
+            "compute.subnetworks.insert", "POST", _path(want, session.project), params=params, body=body
+        )
         operations.wait(session, operation, what=f"Creation of subnet {want.name}", timeout=want.timeout)
-    except (GoogleApiError, OperationError):
-        # Another run (or person) may have been quicker: then theirs is used.
-        found = active_proxy_subnet(networks.subnets_of(session, ref), want.region)
+    except (GoogleApiError, OperationError) as error:
+        # Another run (or person, or our own killed run) may have been quicker: then that one is used.
+        if error.code not in RACE_CODES:
+            raise
+        found = _await_other(session, want, ref, patience=60.0 if error.code == "ALREADY_EXISTS" else 0.0)
         if found is None:
             raise
         return _adopt(session, want, found, check_mode=False)
-    made = _wait_ready(session, want, session.call("compute.subnetworks.get", "GET", _path(want, session.project, want.name)))
+    made = _wait_ready(
+        session, want, session.call("compute.subnetworks.get", "GET", _path(want, session.project, want.name))
+    )
     seen = view(made)
     return Outcome(True, None, seen, subnetwork=seen)
+
+
+def _await_other(
+    session: GoogleSession, want: ProxySubnet, ref: networks.NetworkRef, *, patience: float
+) -> Json | None:
+    """The ACTIVE subnet that someone else is making; None where none shows up within ``patience`` seconds."""
+    started = session.clock.now()
+    while True:
+        found = active_proxy_subnet(networks.subnets_of(session, ref), want.region)
+        if found is not None or session.clock.now() - started >= patience:
+            return found
+        session.clock.sleep(2.0)
 
 
 def _wait_ready(session: GoogleSession, want: ProxySubnet, found: Json) -> Json:
@@ -194,7 +222,9 @@ def _wait_ready(session: GoogleSession, want: ProxySubnet, found: Json) -> Json:
     first: list[Json] = [found]
 
     def observe() -> Json:
-        return first.pop() if first else session.call("compute.subnetworks.get", "GET", _path(want, session.project, name))
+        return (
+            first.pop() if first else session.call("compute.subnetworks.get", "GET", _path(want, session.project, name))
+        )
 
     return wait_until(
         observe,
@@ -228,12 +258,11 @@ def ensure_absent(session: GoogleSession, want: ProxySubnet, *, check_mode: bool
 
 
 def _why_keep(want: ProxySubnet, found: Json) -> str:
-    if want.force:
-        return ""
-    if found.get("purpose") != PURPOSE:
+    if found.get("purpose") != PURPOSE:  # not even by force: it may carry machines
         return f"Subnet {want.name} is kept: its purpose is {found.get('purpose')}, it is no proxy-only subnet."
-    if not ownership.owned_by_description(str(found.get("description", "")), want.deployment):
-        return f"Subnet {want.name} is kept: its description does not say that this deployment made it ({ownership.MARKER})."
+    if not want.force and not ownership.owned_by_description(str(found.get("description", "")), want.deployment):
+        mark = ownership.MARKER
+        return f"Subnet {want.name} is kept: its description does not say that this deployment made it ({mark})."
     return ""
 
 
@@ -242,7 +271,9 @@ def _delete(session: GoogleSession, want: ProxySubnet) -> None:
     path = _path(want, session.project, want.name)
     while True:
         try:
-            operation = session.call("compute.subnetworks.delete", "DELETE", path, params={"requestId": str(uuid.uuid4())})
+            operation = session.call(
+                "compute.subnetworks.delete", "DELETE", path, params={"requestId": str(uuid.uuid4())}
+            )
             operations.wait(session, operation, what=f"Deletion of subnet {want.name}", timeout=want.timeout)
             return
         except (GoogleApiError, OperationError) as error:

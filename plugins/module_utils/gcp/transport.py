@@ -50,7 +50,7 @@ class RequestsTransport:
         self._credentials = auth.load(settings)
         from google.auth.transport.requests import AuthorizedSession
 
-        self._http: Any = AuthorizedSession(self._credentials)  # type: ignore[no-untyped-call]
+        self._http: Any = AuthorizedSession(self._credentials)
         self._http.headers["User-Agent"] = "llmd.gke"
 
     def send(self, verb: str, url: str, *, body: str | None, timeout: float) -> Reply:
@@ -84,12 +84,12 @@ class RequestsTransport:
         from google.auth.transport.requests import Request
 
         credentials = self._credentials
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         left = auth.seconds_left(credentials.expiry, now)
         stale = not credentials.valid or (left is not None and left < min_seconds)
         if stale and self._settings.auth_kind != "accesstoken":
             try:
-                credentials.refresh(Request())  # type: ignore[no-untyped-call]
+                credentials.refresh(Request())
             except google.auth.exceptions.RefreshError as error:
                 raise self._token_trouble(error) from error
             except google.auth.exceptions.TransportError as error:

@@ -1,16 +1,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A thin typed wrapper round kubernetes.core's client: the dozen calls that the library makes, as plain dictionaries."""
+"""A thin typed wrapper round kubernetes.core's client: the few calls that the library makes, on dictionaries."""
 
 from __future__ import annotations
 
 import json
+import sys
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
 from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import get_api_client
 from ansible_collections.kubernetes.core.plugins.module_utils.k8s.exceptions import CoreException
-from ansible_collections.llmd.gke.plugins.module_utils.errors import KubernetesError, LlmdError
+from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, KubernetesError, LlmdError
 from ansible_collections.llmd.gke.plugins.module_utils.kube.events import newest_first
 from ansible_collections.llmd.gke.plugins.module_utils.kube.kinds import EVENT, POD, Kind
 
@@ -68,7 +70,7 @@ def explain_status(status: int, message: str, method: str, path: str) -> ApiProb
             code="CLUSTER_UNREACHABLE",
             where=where,
             why=message,
-            remedy="Check that the cluster is RUNNING and that this machine may reach its endpoint (authorized networks, proxy).",
+            remedy="Check that the cluster is RUNNING and that this machine may reach it (authorized networks, proxy).",
         )
     return ApiProblem(
         f"The Kubernetes API answered {status}.",
@@ -96,7 +98,7 @@ def _status_message(error: Exception) -> str:
 
 
 class KubeClient:
-    """Reads and writes objects as dictionaries. 404 is an answer (None), everything else unexpected an ``ApiProblem``."""
+    """Reads and writes objects as dictionaries. 404 is an answer (None), every other refusal an ``ApiProblem``."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -126,7 +128,7 @@ class KubeClient:
                 return None
             raise
 
-    def list(self, kind: Kind, namespace: str = "", labels: str = "", fields: str = "") -> list[Manifest]:
+    def objects(self, kind: Kind, namespace: str = "", labels: str = "", fields: str = "") -> list[Manifest]:
         """All objects of a kind (an unknown kind has none), by label and field selectors in the API's own syntax."""
         query = {key: value for key, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
         try:
@@ -162,12 +164,12 @@ class KubeClient:
             fields += f",involvedObject.kind={kind}"
         if uid:
             fields += f",involvedObject.uid={uid}"
-        return newest_first(self.list(EVENT, namespace, fields=fields))
+        return newest_first(self.objects(EVENT, namespace, fields=fields))
 
     def logs(
         self, pod: str, namespace: str, *, container: str = "", previous: bool = False, tail: int = 0, limit: int = 0
     ) -> str:
-        """A container's log; ``previous`` the one before the last restart, ``tail`` lines, ``limit`` bytes. "" if none."""
+        """A container's log, "" if none; ``previous``: before the last restart, ``tail`` lines, ``limit`` bytes."""
         query: dict[str, str] = {}
         if container:
             query["container"] = container
@@ -225,6 +227,13 @@ def label_selector(labels: dict[str, str]) -> str:
 
 def client_from_params(params: dict[str, Any]) -> KubeClient:
     """A client from a module's parameters (kubernetes.core's authentication options and their environment names)."""
+    missing = [library for library in ("kubernetes", "yaml") if find_spec(library) is None]
+    if missing:
+        raise ConfigurationError(
+            f"Python libraries are missing in {sys.executable}: {', '.join(missing)}.",
+            code="PYTHON_LIBRARY_MISSING",
+            remedy="pip install kubernetes PyYAML in the interpreter that Ansible uses (ansible_python_interpreter).",
+        )
     auth = {name: params[name] for name in AUTH_ARG_SPEC if params.get(name) is not None}
     try:
         api = get_api_client(**auth)

@@ -30,7 +30,7 @@ class Condition:
         return self.status == "False" and self.fresh and not self.initial
 
     def say(self) -> str:
-        """"Programmed=False (Invalid: message)"."""
+        """As in: Programmed=False (Invalid: message)."""
         words = ": ".join(part for part in (self.reason, self.message) if part)
         suffix = "" if self.fresh else ", of an older generation"
         return f"{self.type}={self.status}{f' ({words}{suffix})' if words or suffix else ''}"
@@ -83,6 +83,6 @@ def of_object(manifest: dict[str, Any], type_: str) -> Condition:
 def summary(conditions: list[dict[str, Any]] | None) -> dict[str, str]:
     """{type: "status (reason)"} for results."""
     return {
-        str(raw.get("type")): f"{raw.get('status')} ({raw.get('reason')})" if raw.get("reason") else str(raw.get("status"))
+        str(raw.get("type")): f"{raw.get('status')}{' (' + str(raw['reason']) + ')' if raw.get('reason') else ''}"
         for raw in conditions or []
     }

@@ -42,13 +42,15 @@ RULES = (
     ),
     Rule(
         "HF_TOKEN_INVALID",
-        r"Invalid user token|401 Client Error.*huggingface|Invalid username or password|Invalid credentials in Authorization header",
+        r"Invalid user token|401 Client Error.*huggingface|Invalid username or password"
+        r"|Invalid credentials in Authorization header",
         "Hugging Face refuses the token.",
         "Set llmd_hf_token (or the environment variable HF_TOKEN) to a valid read token, then run again.",
     ),
     Rule(
         "HF_MODEL_NOT_FOUND",
-        r"RepositoryNotFoundError|404 Client Error.*huggingface|is not a local folder and is not a valid model identifier",
+        r"RepositoryNotFoundError|404 Client Error.*huggingface"
+        r"|is not a local folder and is not a valid model identifier",
         "The model does not exist on Hugging Face (or the token may not see it).",
         "Check the spelling of llmd_model (owner/name) and what the token may read.",
     ),
@@ -66,7 +68,8 @@ RULES = (
     ),
     Rule(
         "GPU_DTYPE_UNSUPPORTED",
-        r"Bfloat16 is only supported on GPUs with compute capability|does not support (dtype )?(torch\.)?(float16|bfloat16)",
+        r"Bfloat16 is only supported on GPUs with compute capability"
+        r"|does not support (dtype )?(torch\.)?(float16|bfloat16)",
         "This GPU cannot compute in the model's number format.",
         "Set llmd_dtype to half (a T4 has no bfloat16); Gemma 2 and 3 need a newer GPU.",
     ),
@@ -91,7 +94,8 @@ RULES = (
     ),
     Rule(
         "PICKER_RBAC_FORBIDDEN",
-        r"failed to list .*is forbidden: User|cannot (list|watch|get) resource \"(pods|inferencepools|inferenceobjectives)\"",
+        r"failed to list .*is forbidden: User"
+        r"|cannot (list|watch|get) resource \\?\"(pods|inferencepools|inferenceobjectives)",
         "The endpoint picker may not read what it needs from the Kubernetes API.",
         "Its Role was not created: run as an identity with roles/container.admin; the failed release is replaced then.",
     ),

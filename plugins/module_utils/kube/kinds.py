@@ -20,7 +20,9 @@ class Kind:
     plural: str
     namespaced: bool = True
 
-    def path(self, name: str = "", namespace: str = "", subresource: str = "", query: dict[str, str] | None = None) -> str:
+    def path(
+        self, name: str = "", namespace: str = "", subresource: str = "", query: dict[str, str] | None = None
+    ) -> str:
         """The URL path of the collection (no name) or of one object, below the API server's address."""
         root = f"/api/{self.api_version}" if "/" not in self.api_version else f"/apis/{self.api_version}"
         parts = [root]
@@ -56,7 +58,9 @@ BACKEND_POLICY = Kind("networking.gke.io/v1", "GCPBackendPolicy", "gcpbackendpol
 ROLE = Kind("rbac.authorization.k8s.io/v1", "Role", "roles")
 ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 CLUSTER_ROLE = Kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", namespaced=False)
-CLUSTER_ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings", namespaced=False)
+CLUSTER_ROLE_BINDING = Kind(
+    "rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings", namespaced=False
+)
 
 WORKLOADS = (DEPLOYMENT, STATEFUL_SET, DAEMON_SET, LEADER_WORKER_SET)
 KNOWN = (

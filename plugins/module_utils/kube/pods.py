@@ -75,7 +75,7 @@ def explain_pod(pod: dict[str, Any], events: list[dict[str, Any]], log: str = ""
 
 
 def explain_unschedulable(message: str, events: list[dict[str, Any]], where: str) -> Problem:
-    """No node takes the pod. ``message``: the scheduler's ("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")."""
+    """No node takes the pod. ``message``: the scheduler's ("0/3 nodes are available: 3 Insufficient ...")."""
     growing = next((event for event in events if event.get("reason") == "TriggeredScaleUp"), None)
     refused = next((event for event in events if event.get("reason") in ("NotTriggerScaleUp", "FailedScaleUp")), None)
     why = message or message_of(events[0] if events else None)
@@ -111,7 +111,7 @@ def explain_image(image: str, reason: str, message: str, events: list[dict[str, 
     why = message_of(pull) or message or reason
     refused = re.search(r"403|401|denied|unauthorized|forbidden", why, re.IGNORECASE)
     remedy = (
-        "Make the image readable for the nodes (imagePullSecrets, or Artifact Registry reader for the node service account)."
+        "Make the image readable for the nodes (imagePullSecrets, or reader rights of the node service account)."
         if refused
         else "Check the image's name and tag in the profile, and the nodes' way out to the registry (Cloud NAT)."
     )
@@ -127,8 +127,8 @@ def explain_config(reason: str, message: str, where: str) -> Problem:
             code,
             f"The Secret {key.group(2)} has no key {key.group(1)}.",
             message,
-            f"Store the token under the key {key.group(1)}: let the role write the Secret (llmd_hf_token), or recreate it"
-            f" with that key.",
+            f"Store the token under the key {key.group(1)}: let the role write the Secret (llmd_hf_token), or recreate"
+            " it with that key.",
             f"pod {where}",
             fatal=True,
         )
@@ -161,7 +161,7 @@ def explain_mount(events: list[dict[str, Any]], where: str) -> Problem | None:
             "FailedCreatePodSandBox",
         ):
             return Problem(
-                "POD_VOLUME_FAILED" if "Sandbox" not in str(event.get("reason")).title() else "POD_SANDBOX_FAILED",
+                "POD_SANDBOX_FAILED" if event.get("reason") == "FailedCreatePodSandBox" else "POD_VOLUME_FAILED",
                 "The pod cannot be set up on its node.",
                 message_of(event),
                 "Read the kubelet's words above.",

@@ -48,7 +48,7 @@ class Problem:
 class Steady:
     """Tells a state that stays from one that only passes.
 
-    A controller or kubelet that has not retried yet shows yesterday's failure, so no failure is believed at first sight.
+    A controller or kubelet that has not retried yet shows yesterday's failure: no failure is believed at first sight.
     """
 
     def __init__(self, clock: Clock, grace: float) -> None:

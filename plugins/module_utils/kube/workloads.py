@@ -26,7 +26,7 @@ class Rollout:
         return self.observed and self.updated >= self.wanted and self.available >= self.wanted
 
     def say(self) -> str:
-        """"1 of 2 ready"."""
+        """As in: 1 of 2 ready."""
         return f"{min(self.updated, self.available)} of {self.wanted} ready"
 
 
@@ -59,9 +59,8 @@ def rollout(workload: dict[str, Any]) -> Rollout:
     # all are updated and none is left over
     surplus = _number(status.get("replicas")) - updated
     available = _number(status.get("availableReplicas")) if surplus <= 0 else min(updated, wanted - 1)
-    return Rollout(
-        wanted, updated, max(available, 0), observed, progressing.false and progressing.reason == "ProgressDeadlineExceeded"
-    )
+    late = progressing.false and progressing.reason == "ProgressDeadlineExceeded"
+    return Rollout(wanted, updated, max(available, 0), observed, late)
 
 
 def selector_of(workload: dict[str, Any]) -> dict[str, str]:

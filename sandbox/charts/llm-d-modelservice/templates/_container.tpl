@@ -66,7 +66,7 @@ args:
   - --served-model-name
   - {{ $root.Values.modelArtifacts.name | quote }}
   {{- range $c.args }}
-  - {{ tpl (toString .) $root | squote }}
+  - {{ tpl (toString .) $root | quote }}
   {{- end }}
 {{- else if or (eq $kind "imageDefault") (eq $kind "custom") -}}
 {{- if and (eq $kind "custom") (not $c.command) -}}
@@ -79,7 +79,7 @@ command:
 {{- with $c.args }}
 args:
   {{- range . }}
-  - {{ tpl (toString .) $root | squote }}
+  - {{ tpl (toString .) $root | quote }}
   {{- end }}
 {{- end }}
 {{- else -}}

@@ -1,0 +1,55 @@
+# Targets are one line each; what they do lives in sandbox/ (see sandbox/README.md) and in the playbooks.
+ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
+CACHE := $(or $(LLMD_SANDBOX_CACHE),/var/cache/llmd-gke)
+RUN := cd $(ROOT) && PATH="$(CACHE)/venv/ansible/bin:$$PATH"
+ARGS ?=
+UP ?=
+LEFTOVERS := .ansible .mypy_cache .pytest_cache .ruff_cache collections/ansible_collections artifacts build dist *.tar.gz
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit contract sandbox-test lint bench sandbox up down clean distclean tools environment
+.NOTPARALLEL:
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' $(ROOT)/Makefile | expand -t 16
+
+demo: sandbox ## the whole job on this machine: sandbox up, then playbooks/pattern1.yml (ARGS="..." for ansible-playbook)
+	@$(RUN) ansible-playbook playbooks/pattern1.yml $(ARGS)
+
+test: tools ## every test: unit, contract and sandbox (root), in one pytest run (ARGS="..." for pytest)
+	@$(RUN) python -m pytest tests/unit tests/contract tests/sandbox $(ARGS)
+
+unit: environment ## pure logic, no root needed
+	@$(RUN) python -m pytest tests/unit $(ARGS)
+
+contract: environment ## what we send and read against Google's and upstream's recorded shapes
+	@$(RUN) python -m pytest tests/contract $(ARGS)
+
+sandbox-test: tools ## roles and playbooks on the sandbox
+	@$(RUN) python -m pytest tests/sandbox $(ARGS)
+
+lint: environment ## ansible-lint (production), yamllint, ruff, mypy strict
+	@$(RUN) ANSIBLE_COLLECTIONS_PATH=$(ROOT)/playbooks/collections sh -c 'ansible-lint && yamllint . && ruff check . && mypy sandbox && MYPYPATH=playbooks/collections mypy plugins'
+
+bench: tools ## figures of this machine; never fails on time
+	@$(RUN) python tests/bench/bench.py $(ARGS)
+
+sandbox: ## sandbox up: build what is missing, start the Google APIs (UP="--speed 0")
+	@$(ROOT)/sandbox/sandbox up $(UP)
+
+up: sandbox # the same
+
+down: ## take the sandbox away
+	@$(ROOT)/sandbox/sandbox down
+
+clean: down ## take the sandbox away, remove what runs left in this folder (built tools stay)
+	@cd $(ROOT) && rm -rf $(LEFTOVERS) && find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+distclean: clean ## also remove the built tools and environments
+	@cd $(ROOT) && PYTHONDONTWRITEBYTECODE=1 python3 -m sandbox.toolchain remove
+
+tools: ## build what is missing: Go tools, Debian packages, Python environments, images, charts
+	@cd $(ROOT) && ./sandbox/sandbox tools --only standard
+
+environment: # the Python environment with Ansible, test and lint tools
+	@cd $(ROOT) && ./sandbox/sandbox tools --only ansible

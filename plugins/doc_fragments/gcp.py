@@ -1,0 +1,153 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options that every module of this collection that talks to Google Cloud takes."""
+
+    DOCUMENTATION = r"""
+options:
+  project:
+    description:
+      - Id of the Google Cloud project (not its display name).
+      - If not set, the environment variables E(GCP_PROJECT) and E(GOOGLE_CLOUD_PROJECT) are used.
+    type: str
+    required: true
+  auth_kind:
+    description:
+      - Where the credentials come from. V(application) takes what Google's libraries find by themselves, in this order
+        E(GOOGLE_APPLICATION_CREDENTIALS) (a service account key, or a workload identity federation file), the file of
+        C(gcloud auth application-default login), the metadata server.
+      - If not set, the environment variable E(GCP_AUTH_KIND) is used.
+    type: str
+    choices: [application, machineaccount, serviceaccount, accesstoken]
+    default: application
+  service_account_file:
+    description:
+      - Path of a service account's JSON key, for O(auth_kind=serviceaccount).
+      - If not set, the environment variable E(GCP_SERVICE_ACCOUNT_FILE) is used.
+    type: path
+  service_account_contents:
+    description:
+      - Contents of a service account's JSON key, as text or dictionary, for O(auth_kind=serviceaccount).
+      - If not set, the environment variable E(GCP_SERVICE_ACCOUNT_CONTENTS) is used.
+    type: jsonarg
+  service_account_email:
+    description:
+      - Which service account of the machine to use, for O(auth_kind=machineaccount). Its default account if not set.
+      - If not set, the environment variable E(GCP_SERVICE_ACCOUNT_EMAIL) is used.
+    type: str
+  access_token:
+    description:
+      - An OAuth access token, for O(auth_kind=accesstoken). It lives an hour at most and cannot be renewed by
+        the module.
+      - If not set, the environment variable E(GCP_ACCESS_TOKEN) is used.
+    type: str
+  scopes:
+    description:
+      - OAuth scopes to ask for. The default, C(cloud-platform) and C(userinfo.email), is what Google Cloud and the
+        cluster's RBAC need.
+      - If not set, the environment variable E(GCP_SCOPES) is used.
+    type: list
+    elements: str
+  api_endpoint_overrides:
+    description:
+      - Other addresses of Google's APIs, for private endpoints or an emulator. Keys are V(compute), V(container),
+        V(serviceusage) and V(cloudresourcemanager); values are addresses without the API's version,
+        for example C(https://compute-example.p.googleapis.com/).
+      - If an API is not named, the environment variable C(LLMD_GKE_API_ENDPOINT_<API>) is used, then Google's address.
+      - Proxy and certificates come from E(HTTPS_PROXY), E(NO_PROXY) and E(REQUESTS_CA_BUNDLE).
+    type: dict
+    default: {}
+  api_propagation_timeout:
+    description:
+      - For how many seconds an API that says that it is disabled is asked again. An API that was enabled moments ago
+        can say so for some minutes. With V(0) it is believed at once.
+    type: int
+    default: 0
+requirements:
+  - google-auth
+  - requests
+notes:
+  - Requests that Google asks to repeat (rate limits, server errors, lost connections, a busy cluster) are repeated with
+    growing waits.
+  - Every result has C(api_calls), the number of requests by API method.
+"""
+
+    NODE_POOL = r"""
+options:
+  machine_type:
+    description:
+      - Machine type of the nodes. On an existing pool another one makes GKE replace the nodes one after the other.
+    type: str
+  node_count:
+    description: Nodes in each zone that the pool is created with. It says nothing about a pool that exists.
+    type: int
+  accelerator:
+    description: GPUs of each node. They cannot be changed on an existing pool, only the driver can.
+    type: dict
+    suboptions:
+      type:
+        description: Accelerator type, for example V(nvidia-tesla-t4).
+        type: str
+        required: true
+      count:
+        description: GPUs of each node. V(0) means no accelerator.
+        type: int
+        default: 1
+      driver_version:
+        description: Which GPU driver GKE installs.
+        type: str
+        choices: [default, latest, disabled]
+        default: default
+  autoscaling:
+    description: Cluster autoscaler's limits, in nodes of each zone. Left alone if not set.
+    type: dict
+    suboptions:
+      enabled:
+        description: V(false) turns the autoscaler off for the pool.
+        type: bool
+        default: true
+      min:
+        description: Fewest nodes.
+        type: int
+        default: 0
+      max:
+        description: Most nodes.
+        type: int
+  spot:
+    description: Use Spot VMs. Cannot be changed on an existing pool.
+    type: bool
+  labels:
+    description: Kubernetes labels of the nodes. Labels that are there already and not named here stay.
+    type: dict
+  taints:
+    description: Kubernetes taints of the nodes. GKE's own taint for GPU nodes need not be named.
+    type: list
+    elements: dict
+    suboptions:
+      key:
+        description: Key of the taint.
+        type: str
+        required: true
+      value:
+        description: Value of the taint.
+        type: str
+        default: ''
+      effect:
+        description: Effect of the taint.
+        type: str
+        choices: [NoSchedule, PreferNoSchedule, NoExecute]
+        required: true
+  disk_size_gb:
+    description: Size of the boot disk.
+    type: int
+  disk_type:
+    description: Type of the boot disk, for example V(pd-balanced).
+    type: str
+  service_account:
+    description: Service account of the nodes. The project's default compute account if not set.
+    type: str
+"""

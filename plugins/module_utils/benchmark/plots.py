@@ -1,0 +1,143 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plots as SVG text: no script, no font, no address outside of the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+WIDTH, HEIGHT = 640, 300
+LEFT, RIGHT, TOP, BOTTOM = 64, 16, 28, 44
+COLOURS = ("#1f6f8b", "#c8553d", "#5b8c3a", "#7d5ba6", "#b8860b", "#444444")
+MOST_POINTS = 1500
+
+
+@dataclass
+class Series:
+    """A named row of points; low and high draw an error bar at each where they are given."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    bars: Sequence[tuple[float, float]] = field(default_factory=tuple)
+    style: str = "line"
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Round numbers between low and high, about ``count`` of them."""
+    if not high > low:
+        return [low]
+    raw = (high - low) / count
+    magnitude = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [position * step for position in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def chart(title: str, across: str, up: str, series: Sequence[Series], *, zero: bool = True) -> str:
+    """A line or dot chart with axes, grid and legend; a sentence in its place where there are no points."""
+    points = [point for one in series for point in one.points]
+    if not points:
+        return f'<p class="none">{escape(title)}: nothing was measured.</p>'
+    ys = [y for _, y in points] + [edge for one in series for bar in one.bars for edge in bar]
+    x_low, x_high = _range([x for x, _ in points], zero=zero)
+    y_low, y_high = _range(ys, zero=True)
+
+    def px(x: float) -> float:
+        return LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
+
+    def py(y: float) -> float:
+        return HEIGHT - BOTTOM - (y - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
+
+    parts = [_open(title, HEIGHT)]
+    for value in ticks(x_low, x_high):
+        parts.append(_line(px(value), TOP, px(value), HEIGHT - BOTTOM, "grid"))
+        parts.append(_text(px(value), HEIGHT - BOTTOM + 16, f"{value:g}", "middle"))
+    for value in ticks(y_low, y_high):
+        parts.append(_line(LEFT, py(value), WIDTH - RIGHT, py(value), "grid"))
+        parts.append(_text(LEFT - 6, py(value) + 4, f"{value:g}", "end"))
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, across, "middle"))
+    parts.append(_text(LEFT, 16, up, "start"))
+    for number, one in enumerate(series):
+        colour = COLOURS[number % len(COLOURS)]
+        placed = [(px(x), py(y)) for x, y in thin(one.points)]
+        parts.append(_dots(placed, colour) if one.style == "dots" else _path(placed, colour))
+        if one.style == "both":
+            parts.append(_dots(placed, colour))
+        for (x, _), (low, high) in zip(one.points, one.bars, strict=False):
+            parts.append(f'<path d="M{px(x):.1f} {py(low):.1f}V{py(high):.1f}" stroke="{colour}" stroke-width="2"/>')
+        place = WIDTH - RIGHT - 6
+        parts.append(_text(place, TOP + 14 + 16 * number, one.name, "end", colour))
+    return "".join(parts) + "</svg>"
+
+
+def cumulative(values: Sequence[float]) -> list[tuple[float, float]]:
+    """Points of an empirical distribution: value, share of values up to it."""
+    ordered = sorted(values)
+    return [(value, (position + 1) / len(ordered)) for position, value in enumerate(ordered)]
+
+
+def forest(title: str, rows: Sequence[tuple[str, float, float, float]], unit: str) -> str:
+    """A forest plot: one row a comparison (name, value, low, high), zero marked."""
+    if not rows:
+        return f'<p class="none">{escape(title)}: nothing to compare.</p>'
+    height = TOP + BOTTOM + 34 * len(rows)
+    reach = max(max(abs(low), abs(high), abs(value)) for _, value, low, high in rows) * 1.15 or 1.0
+    left = 150
+
+    def px(value: float) -> float:
+        return left + (value + reach) / (2 * reach) * (WIDTH - left - RIGHT)
+
+    parts = [_open(title, height)]
+    for value in ticks(-reach, reach):
+        parts.append(_line(px(value), TOP, px(value), height - BOTTOM, "grid"))
+        parts.append(_text(px(value), height - BOTTOM + 16, f"{value:+g}", "middle"))
+    parts.append(_line(px(0), TOP - 6, px(0), height - BOTTOM, "axis"))
+    for number, (name, value, low, high) in enumerate(rows):
+        y = TOP + 20 + 34 * number
+        colour = COLOURS[5] if low <= 0 <= high else COLOURS[1] if low > 0 else COLOURS[2]
+        parts.append(_text(left - 10, y + 4, name, "end"))
+        parts.append(f'<path d="M{px(low):.1f} {y}H{px(high):.1f}" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<rect x="{px(value) - 4:.1f}" y="{y - 4}" width="8" height="8" fill="{colour}"/>')
+    parts.append(_text((left + WIDTH - RIGHT) / 2, height - 8, unit, "middle"))
+    return "".join(parts) + "</svg>"
+
+
+def thin(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:
+    """At most about ``most`` points, evenly taken; the first and last stay."""
+    if len(points) <= most:
+        return list(points)
+    step = (len(points) - 1) / (most - 1)
+    return [points[round(number * step)] for number in range(most)]
+
+
+def _range(values: Sequence[float], *, zero: bool) -> tuple[float, float]:
+    low, high = (min(0.0, *values) if zero else min(values)), max(values)
+    return (low, high + (high - low) * 0.05) if high > low else (low, low + 1.0)
+
+
+def _open(title: str, height: int) -> str:
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title, quote=True)}">'
+        f"<title>{escape(title)}</title>"
+    )
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
+
+
+def _text(x: float, y: float, text: str, anchor: str, colour: str = "") -> str:
+    fill = f' fill="{colour}"' if colour else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{fill}>{escape(text)}</text>'
+
+
+def _path(points: Sequence[tuple[float, float]], colour: str) -> str:
+    steps = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polyline points="{steps}" fill="none" stroke="{colour}" stroke-width="2"/>'
+
+
+def _dots(points: Sequence[tuple[float, float]], colour: str) -> str:
+    return "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}" fill-opacity="0.7"/>' for x, y in points)

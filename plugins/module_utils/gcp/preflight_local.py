@@ -1,0 +1,129 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Preflight of what is not Google: helm, Python libraries, the Hugging Face token and the model behind it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.findings import ERROR, OK, WARNING, Check
+
+OLDEST_HELM = (3, 12)
+LIBRARIES = {"google.auth": "google-auth", "requests": "requests", "kubernetes": "kubernetes"}
+HUB = "https://huggingface.co"
+
+
+def helm(find: Callable[[], str | None], version: Callable[[str], str]) -> Check:
+    """``find`` gives helm's path or None; ``version`` the output of ``helm version --short``."""
+    path = find()
+    remedy = "Install helm 3.12 or newer where this task runs (https://helm.sh), on PATH."
+    if not path:
+        return Check("helm", ERROR, "not found on PATH", "HELM_MISSING", remedy)
+    output = version(path)
+    match = re.search(r"v(\d+)\.(\d+)\.(\d+)", output)
+    if match is None:
+        return Check("helm", ERROR, f"{path} does not tell its version: {output.strip()[:200]}", "HELM_MISSING", remedy)
+    if (int(match.group(1)), int(match.group(2))) < OLDEST_HELM:
+        return Check("helm", ERROR, f"{path} is {match.group(0)}, older than 3.12", "HELM_TOO_OLD", remedy)
+    return Check("helm", OK, f"{match.group(0)} at {path}")
+
+
+def python_libraries(
+    wanted: Mapping[str, str] | None = None,
+    present: Callable[[str], bool] | None = None,
+) -> Check:
+    """The libraries that this collection's modules import."""
+    names = LIBRARIES if wanted is None else wanted
+    missing = [package for module, package in names.items() if not (present or _importable)(module)]
+    if missing:
+        remedy = f"pip install {' '.join(missing)} into the Python that ansible_python_interpreter names."
+        return Check("python libraries", ERROR, f"missing: {', '.join(missing)}", "LIBRARY_MISSING", remedy)
+    return Check("python libraries", OK, ", ".join(names.values()))
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the parent package is missing
+        return False
+
+
+@dataclass(frozen=True)
+class HubAnswer:
+    """What the hub said to a HEAD. ``error_code`` is its X-Error-Code header (GatedRepo, RepoNotFound, ...)."""
+
+    status: int
+    error_code: str = ""
+    message: str = ""
+
+
+class HubUnreachable(Exception):
+    """No answer from the hub."""
+
+
+def ask_hub(url: str, token: str) -> HubAnswer:
+    """HEAD ``url`` with the token; redirects (to the file store) are an answer, not followed."""
+    import requests
+
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        response = requests.head(url, headers=headers, timeout=15, allow_redirects=False)
+    except (requests.exceptions.RequestException, OSError) as error:
+        raise HubUnreachable(f"{type(error).__name__}: {error}") from error
+    return HubAnswer(
+        response.status_code, response.headers.get("X-Error-Code", ""), response.headers.get("X-Error-Message", "")
+    )
+
+
+def model_access(
+    model: str, token: str, endpoint: str = "", ask: Callable[[str, str], HubAnswer] = ask_hub
+) -> Iterable[Check]:
+    """May this token read that model? Asked for its config.json, as the model server will. Never shows the token."""
+    if not token:
+        remedy = (
+            "Set llmd_hf_token, or HF_TOKEN in the environment (https://huggingface.co/settings/tokens, a read token)."
+        )
+        yield Check("hugging face token", ERROR, "no token was given", "HF_TOKEN_MISSING", remedy)
+        return
+    if not model:
+        yield Check("hugging face token", OK, "given; no model to try it on")
+        return
+    base = (endpoint or HUB).rstrip("/")
+    url = f"{base}/{quote(model, safe='/')}/resolve/main/config.json"
+    try:
+        answer = ask(url, token)
+    except HubUnreachable as error:
+        detail = f"{base} cannot be reached from here, access to {model} was not checked: {str(error)[:300]}"
+        yield Check(
+            "hugging face model",
+            WARNING,
+            detail,
+            "HF_UNREACHABLE",
+            "The cluster's nodes must reach it; set HF_ENDPOINT for a mirror.",
+        )
+        return
+    yield _judge(model, base, answer)
+
+
+def _judge(model: str, base: str, answer: HubAnswer) -> Check:
+    name = "hugging face model"
+    said = f" ({answer.message})" if answer.message else ""
+    if answer.status < 400:
+        return Check(name, OK, f"{model} can be read with the token")
+    if answer.status == 403 or answer.error_code == "GatedRepo":
+        remedy = f"Open {base}/{model} as the token's owner, accept the licence, and let the token read gated models."
+        return Check(
+            name, ERROR, f"{model} is gated and the token's owner has no access{said}", "HF_MODEL_GATED", remedy
+        )
+    if answer.status == 404 or answer.error_code == "RepoNotFound":
+        return Check(
+            name, ERROR, f"{base} has no model {model}{said}", "HF_MODEL_NOT_FOUND", "Check llmd_model (owner/name)."
+        )
+    if answer.status == 401:
+        remedy = "Make a new read token at https://huggingface.co/settings/tokens and set llmd_hf_token / HF_TOKEN."
+        return Check(name, ERROR, f"{base} refuses the token{said}", "HF_TOKEN_REFUSED", remedy)
+    return Check(name, WARNING, f"{base} answered {answer.status}, access to {model} was not checked", "HF_UNREACHABLE")

@@ -1,0 +1,108 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A small HTTP client on the standard library: one request, one answer, with a deadline. No redirects, no retries."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError
+
+BODY_LIMIT = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer; status 0 = none came, then ``error`` says why. ``headers`` have lower-case names."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    seconds: float = 0.0
+    error: str = ""
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode("utf-8", "replace")
+
+    def document(self) -> dict[str, Any]:
+        """The body as a JSON object, {} if it is none."""
+        try:
+            parsed = json.loads(self.body)
+        except ValueError:
+            return {}
+        return parsed if isinstance(parsed, dict) else {}
+
+
+Send = Callable[..., Answer]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where to send requests: scheme, host, port, path prefix; ``host_header`` for routes bound to a hostname."""
+
+    scheme: str
+    host: str
+    port: int
+    prefix: str = ""
+    host_header: str = ""
+
+    @classmethod
+    def parse(cls, base_url: str, host_header: str = "") -> Endpoint:
+        """From "http://203.0.113.7", with or without port and path. Raises ConfigurationError."""
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigurationError(
+                f"{base_url!r} is no address to send requests to.",
+                code="BASE_URL_INVALID",
+                remedy="Give http://ADDRESS or https://NAME.",
+            )
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return cls(parts.scheme, parts.hostname, port, parts.path.rstrip("/"), host_header)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        document: dict[str, Any] | None = None,
+        *,
+        headers: dict[str, str] | None = None,
+        timeout: float = 30.0,
+        verify: bool = True,
+    ) -> Answer:
+        """One request; network trouble is an answer with status 0, never an exception. timeout in seconds."""
+        started = time.monotonic()
+        body = None if document is None else json.dumps(document).encode()
+        sent = {"Accept": "application/json", "User-Agent": "llmd-gke", "Connection": "close", **(headers or {})}
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        if self.host_header:
+            sent["Host"] = self.host_header
+        connection = self._connect(timeout, verify)
+        try:
+            connection.request(method, self.prefix + path, body=body, headers=sent)
+            reply = connection.getresponse()
+            data = reply.read(BODY_LIMIT)
+            fields = {name.lower(): value for name, value in reply.getheaders()}
+            return Answer(reply.status, fields, data, time.monotonic() - started)
+        except (OSError, http.client.HTTPException) as error:
+            return Answer(0, seconds=time.monotonic() - started, error=f"{type(error).__name__}: {error}")
+        finally:
+            connection.close()
+
+    def _connect(self, timeout: float, verify: bool) -> http.client.HTTPConnection:
+        if self.scheme == "http":
+            return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        context = ssl.create_default_context()
+        if not verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=context)

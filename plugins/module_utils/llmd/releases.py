@@ -1,0 +1,157 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The releases of a deployment: what is wanted, what is there, what is to be done. Pure, except where Helm is asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.charts import base_name, spellings
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm import ReleaseState
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.manifests import changes, prune
+
+PENDING = frozenset({"pending-install", "pending-upgrade", "pending-rollback"})
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release that is wanted."""
+
+    name: str
+    chart: str
+    version: str
+    namespace: str
+    values: dict[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    repository: str = ""
+    description: str = ""
+
+    @classmethod
+    def from_params(cls, params: dict[str, Any], namespace: str) -> Release:
+        """From one entry of the module option ``releases``; values are made plain JSON (Ansible tags its strings)."""
+        return cls(
+            name=str(params["name"]),
+            chart=str(params.get("chart") or ""),
+            version=str(params.get("version") or ""),
+            namespace=str(params.get("namespace") or namespace or "default"),
+            values=json.loads(json.dumps(params.get("values") or {})),
+            needs=tuple(str(name).rsplit("/", 1)[-1] for name in params.get("needs") or []),
+            repository=str(params.get("repository") or ""),
+            description=str(params.get("description") or ""),
+        )
+
+
+def waves(releases: Sequence[Release]) -> list[list[Release]]:
+    """Releases in the order of their needs; those of one wave do not need each other. Raises ConfigurationError."""
+    names = {release.name for release in releases}
+    if len(names) != len(releases):
+        raise ConfigurationError("Two releases have the same name.", code="RELEASES_INVALID", remedy="Rename one.")
+    unknown = sorted({need for release in releases for need in release.needs} - names)
+    if unknown:
+        raise ConfigurationError(
+            f"Releases are needed that are not in the list: {', '.join(unknown)}.",
+            code="RELEASES_INVALID",
+            remedy="Name only releases of the list under needs.",
+        )
+    done: set[str] = set()
+    ordered: list[list[Release]] = []
+    left = list(releases)
+    while left:
+        wave = [release for release in left if set(release.needs) <= done]
+        if not wave:
+            raise ConfigurationError(
+                f"Releases need each other in a circle: {', '.join(release.name for release in left)}.",
+                code="RELEASES_INVALID",
+                remedy="Break the circle under needs.",
+            )
+        ordered.append(wave)
+        done |= {release.name for release in wave}
+        left = [release for release in left if release.name not in done]
+    return ordered
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done about one release.
+
+    action: none, install, upgrade, replace (uninstall, install), restore (roll back to ``revision``, then upgrade).
+    reasons: why, for the result. healed: what state the release was found in, where that had to be repaired.
+    """
+
+    release: Release
+    action: str
+    reasons: tuple[str, ...] = ()
+    healed: str = ""
+    revision: int = 0
+    before: str = ""
+    after: str = ""
+
+    @property
+    def changed(self) -> bool:
+        return self.action != "none"
+
+
+def chart_matches(release: Release, installed: str) -> bool:
+    """Whether helm's "name-version" is the wanted chart."""
+    return installed in {f"{base_name(release.chart)}-{spelling}" for spelling in spellings(release.version)} or (
+        release.chart.endswith(".tgz") and Path(release.chart).name == f"{installed}.tgz"
+    )
+
+
+def differences(release: Release, installed: ReleaseState, wanted_manifest: str) -> tuple[str, ...]:
+    """Why an installed release is not the wanted one; () if it is."""
+    reasons = []
+    if not chart_matches(release, installed.chart):
+        reasons.append(f"chart {installed.chart} -> {base_name(release.chart)}-{release.version}")
+    if prune(release.values) != prune(installed.values):
+        reasons.append("values differ")
+    reasons += changes(installed.manifest, wanted_manifest, release.namespace)
+    return tuple(reasons)
+
+
+def last_deployed(history: Sequence[dict[str, Any]]) -> int:
+    """The newest revision that was ever live (deployed, or superseded by a later one); 0 if none."""
+    good = [int(entry["revision"]) for entry in history if entry.get("status") in ("deployed", "superseded")]
+    return max(good, default=0)
+
+
+def plan_release(
+    release: Release,
+    installed: ReleaseState | None,
+    wanted_manifest: str,
+    history: Callable[[], Sequence[dict[str, Any]]],
+    missing: Sequence[str] = (),
+) -> Plan:
+    """Decide. ``history`` is only asked about a broken release; ``missing``: live objects that have disappeared."""
+    if installed is None or installed.status == "uninstalled":
+        return Plan(release, "install", ("not installed",), after=wanted_manifest)
+    before = installed.manifest
+    broken = f"was {installed.status} at revision {installed.revision}"
+    if installed.status == "uninstalling":
+        return Plan(release, "replace", (broken,), broken, before=before, after=wanted_manifest)
+    if installed.status == "failed" or installed.status in PENDING:
+        good = last_deployed(history())
+        if not good:
+            healed = f"{broken} and never deployed: uninstalled and installed anew"
+            return Plan(release, "replace", (broken,), healed, before=before, after=wanted_manifest)
+        if installed.status == "failed":
+            healed = f"{broken}: upgraded over it"
+            return Plan(release, "upgrade", (broken,), healed, before=before, after=wanted_manifest)
+        healed = f"{broken}: rolled back to revision {good} first"
+        return Plan(release, "restore", (broken,), healed, good, before, wanted_manifest)
+    reasons = differences(release, installed, wanted_manifest) + tuple(f"{name} is gone" for name in missing)
+    action = "upgrade" if reasons else "none"
+    return Plan(release, action, reasons, before=before, after=wanted_manifest)
+
+
+def pending_seconds(installed: ReleaseState, now: datetime | None = None) -> float:
+    """How long a release has been pending; a large number where helm does not say."""
+    if installed.updated is None:
+        return 1e9
+    return ((now or datetime.now(UTC)) - installed.updated).total_seconds()

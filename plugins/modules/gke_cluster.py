@@ -1,0 +1,301 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: gke_cluster
+short_description: Make, adopt, update or delete a GKE cluster
+version_added: 0.1.0
+description:
+  - Creates a VPC-native cluster with its node pools, Gateway API and labels in one call, and waits until it is RUNNING.
+  - An existing cluster is changed as little as possible, one operation at a time. What GKE cannot change is
+    refused by name.
+  - A cluster that is still being made, by an interrupted run or by somebody else, is waited for. There is never a
+    second one.
+  - A cluster without our labels is used as it is (adopted) and never deleted. Node pools that are not named are
+    left alone.
+extends_documentation_fragment:
+  - llmd.gke.gcp
+options:
+  name:
+    description: Name of the cluster.
+    type: str
+    required: true
+  location:
+    description: Zone (or region) of the cluster.
+    type: str
+    required: true
+  network:
+    description: VPC network.
+    type: str
+    default: default
+  subnetwork:
+    description: Subnet of the nodes. The network's subnet of the region if not set.
+    type: str
+  release_channel:
+    description: Release channel. Google's default at creation, left alone afterwards, if not set.
+    type: str
+    choices: [RAPID, REGULAR, STABLE, EXTENDED]
+  version:
+    description: Version of a new cluster. This module does not upgrade; it warns where an existing cluster has another.
+    type: str
+  gateway_api:
+    description: Whether GKE's Gateway API controller is on.
+    type: str
+    choices: [standard, disabled]
+    default: standard
+  workload_identity:
+    description: Turn on workload identity. On an existing cluster only if it is ours.
+    type: bool
+    default: true
+  labels:
+    description: Resource labels besides our own. On an existing cluster they are added, if it is ours.
+    type: dict
+    default: {}
+  deployment:
+    description:
+      - Name of the deployment, kept as label C(llmd-deployment). With it, O(state=absent) deletes only that
+        deployment's cluster.
+    type: str
+    default: ''
+  node_pools:
+    description: Node pools that the cluster must have.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the pool.
+        type: str
+        required: true
+        machine_type:
+          description:
+            - Machine type of the nodes. On an existing pool another one makes GKE replace the nodes one
+              after the other.
+          type: str
+        node_count:
+          description: Nodes in each zone that the pool is created with. It says nothing about a pool that exists.
+          type: int
+        accelerator:
+          description: GPUs of each node. They cannot be changed on an existing pool, only the driver can.
+          type: dict
+          suboptions:
+            type:
+              description: Accelerator type, for example V(nvidia-tesla-t4).
+              type: str
+              required: true
+            count:
+              description: GPUs of each node. V(0) means no accelerator.
+              type: int
+              default: 1
+            driver_version:
+              description: Which GPU driver GKE installs.
+              type: str
+              choices: [default, latest, disabled]
+              default: default
+        autoscaling:
+          description: Cluster autoscaler's limits, in nodes of each zone. Left alone if not set.
+          type: dict
+          suboptions:
+            enabled:
+              description: V(false) turns the autoscaler off for the pool.
+              type: bool
+              default: true
+            min:
+              description: Fewest nodes.
+              type: int
+              default: 0
+            max:
+              description: Most nodes.
+              type: int
+        spot:
+          description: Use Spot VMs. Cannot be changed on an existing pool.
+          type: bool
+        labels:
+          description: Kubernetes labels of the nodes. Labels that are there already and not named here stay.
+          type: dict
+        taints:
+          description: Kubernetes taints of the nodes. GKE's own taint for GPU nodes need not be named.
+          type: list
+          elements: dict
+          suboptions:
+            key:
+              description: Key of the taint.
+              type: str
+              required: true
+            value:
+              description: Value of the taint.
+              type: str
+              default: ''
+            effect:
+              description: Effect of the taint.
+              type: str
+              choices: [NoSchedule, PreferNoSchedule, NoExecute]
+              required: true
+        disk_size_gb:
+          description: Size of the boot disk.
+          type: int
+        disk_type:
+          description: Type of the boot disk, for example V(pd-balanced).
+          type: str
+        service_account:
+          description: Service account of the nodes. The project's default compute account if not set.
+          type: str
+  force:
+    description: With O(state=absent), delete the cluster even if its labels do not say that we made it.
+    type: bool
+    default: false
+  state:
+    description: V(absent) deletes the cluster and waits until it is gone.
+    type: str
+    choices: [present, absent]
+    default: present
+  timeout:
+    description: Seconds to wait for each operation.
+    type: int
+    default: 2400
+attributes:
+  check_mode:
+    support: full
+    description: Says what would change, calls nothing that writes.
+  diff_mode:
+    support: full
+    description: The fields that this module manages, before and after.
+author:
+  - llmd.gke contributors
+"""
+
+EXAMPLES = r"""
+- name: Make a cluster with a CPU pool and an autoscaled T4 pool
+  llmd.gke.gke_cluster:
+    project: my-project
+    name: llm-d-cluster
+    location: us-central1-a
+    release_channel: REGULAR
+    deployment: pattern1
+    node_pools:
+      - name: default-pool
+        machine_type: n1-standard-4
+        node_count: 2
+      - name: gpu-pool
+        machine_type: n1-standard-4
+        node_count: 1
+        accelerator: {type: nvidia-tesla-t4, count: 1, driver_version: default}
+        autoscaling: {min: 0, max: 3}
+
+- name: Delete it
+  llmd.gke.gke_cluster:
+    project: my-project
+    name: llm-d-cluster
+    location: us-central1-a
+    state: absent
+"""
+
+RETURN = r"""
+cluster:
+  description: The cluster, in the words of this module's options. No secrets are in it.
+  returned: success
+  type: dict
+  sample: {name: llm-d-cluster, location: us-central1-a, status: RUNNING, gateway_api: standard, endpoint: 203.0.113.7}
+exists:
+  description: Whether the cluster is there after the task (in check mode, now).
+  returned: success
+  type: bool
+adopted:
+  description: True where the cluster is used but was not made by this deployment.
+  returned: success
+  type: bool
+kept:
+  description: Why a cluster was not deleted, empty otherwise.
+  returned: success
+  type: str
+operations:
+  description: Google's operations that were waited for, with their seconds.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{name: operation-1, type: CREATE_CLUSTER, seconds: 391.2}]
+api_calls:
+  description: Number of requests by API method, repeated ones included.
+  returned: always
+  type: dict
+  sample: {container.projects.locations.clusters.create: 1}
+error:
+  description: What went wrong, in parts (code, what, where, why, remedy, evidence).
+  returned: on failure
+  type: dict
+  sample: {code: STOCKOUT, what: "...", remedy: "..."}
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import cluster_changes, clusters
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.arguments import argument_spec, diff, pool_options, run
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.node_pools import pool_from_options
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession
+
+
+def wanted(params: dict[str, Any]) -> clusters.Cluster:
+    return clusters.Cluster(
+        name=params["name"],
+        location=params["location"],
+        network=params["network"],
+        subnetwork=params["subnetwork"] or "",
+        release_channel=params["release_channel"] or "",
+        version=params["version"] or "",
+        gateway_api=params["gateway_api"],
+        workload_identity=params["workload_identity"],
+        labels=params["labels"] or {},
+        deployment=params["deployment"],
+        pools=tuple(pool_from_options(pool) for pool in params["node_pools"]),
+        timeout=float(params["timeout"]),
+    )
+
+
+def work(module: Any, session: GoogleSession) -> dict[str, Any]:
+    want = wanted(module.params)
+    if module.params["state"] == "present":
+        outcome = cluster_changes.ensure_present(session, want, check_mode=module.check_mode)
+    else:
+        force = module.params["force"]
+        outcome = cluster_changes.ensure_absent(session, want, force=force, check_mode=module.check_mode)
+    return {
+        "changed": outcome.changed,
+        "cluster": outcome.cluster,
+        "exists": outcome.exists,
+        "adopted": outcome.adopted,
+        "kept": outcome.kept,
+        "operations": outcome.operations,
+        "diff": diff(outcome.before, outcome.after),
+        "warnings": outcome.warnings,
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=argument_spec(
+            name={"type": "str", "required": True},
+            location={"type": "str", "required": True},
+            network={"type": "str", "default": "default"},
+            subnetwork={"type": "str"},
+            release_channel={"type": "str", "choices": ["RAPID", "REGULAR", "STABLE", "EXTENDED"]},
+            version={"type": "str"},
+            gateway_api={"type": "str", "choices": ["standard", "disabled"], "default": "standard"},
+            workload_identity={"type": "bool", "default": True},
+            labels={"type": "dict", "default": {}},
+            deployment={"type": "str", "default": ""},
+            node_pools={"type": "list", "elements": "dict", "default": [], "options": pool_options()},
+            force={"type": "bool", "default": False},
+            state={"type": "str", "choices": ["present", "absent"], "default": "present"},
+            timeout={"type": "int", "default": 2400},
+        ),
+        supports_check_mode=True,
+    )
+    run(module, lambda session: work(module, session), deadline=float(module.params["timeout"]))
+
+
+if __name__ == "__main__":
+    main()

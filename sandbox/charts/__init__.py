@@ -1,0 +1,1 @@
+"""Stand-in Helm charts (llm-d-infra, inferencepool, llm-d-modelservice) and their packager."""

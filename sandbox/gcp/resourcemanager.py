@@ -1,0 +1,181 @@
+"""Resource Manager v1 and v3 for the one project there is, and IAM's service accounts."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+from typing import Any
+
+from sandbox.gcp import roles
+from sandbox.gcp.api import Call, handles
+from sandbox.gcp.errors import ApiError, caller_without_permission, invalid_argument, service_forbidden
+from sandbox.gcp.identity import Account
+from sandbox.gcp.operations import utc
+
+Json = dict[str, Any]
+
+_RACE = "There were concurrent policy changes. Please retry the whole read-modify-write with exponential backoff."
+
+
+def _need(call: Call, permission: str) -> None:
+    if not call.allowed(permission):
+        raise caller_without_permission()
+
+
+@handles("cloudresourcemanager.projects.get")
+def get_project(call: Call) -> Json:
+    _need(call, "resourcemanager.projects.get")
+    world = call.world
+    created = utc(0)
+    if call.method.document.version == "v1":
+        return {
+            "projectNumber": world.number,
+            "projectId": world.project,
+            "lifecycleState": "ACTIVE",
+            "name": world.project,
+            "createTime": created,
+        }
+    return {
+        "name": f"projects/{world.number}",
+        "projectId": world.project,
+        "state": "ACTIVE",
+        "displayName": world.project,
+        "createTime": created,
+        "updateTime": created,
+        "etag": base64.b64encode(b"sandbox").decode(),
+    }
+
+
+@handles("cloudresourcemanager.projects.list", "cloudresourcemanager.projects.search")
+def list_projects(call: Call) -> Json:
+    """Only what the caller may see: a caller without roles sees nothing."""
+    return {"projects": [get_project(call)]} if call.allowed("resourcemanager.projects.get") else {}
+
+
+@handles("cloudresourcemanager.projects.getIamPolicy")
+def get_policy(call: Call) -> Json:
+    _need(call, "resourcemanager.projects.getIamPolicy")
+    with call.world.lock:
+        return json.loads(json.dumps(call.world.policy))  # type: ignore[no-any-return]
+
+
+@handles("cloudresourcemanager.projects.setIamPolicy")
+def set_policy(call: Call) -> Json:
+    """Replace the policy. ApiError 409 where its etag shows that somebody else was faster."""
+    _need(call, "resourcemanager.projects.setIamPolicy")
+    policy = call.body.get("policy")
+    if not isinstance(policy, dict):
+        raise invalid_argument("Policy is required.")
+    with call.world.mutate():
+        if policy.get("etag") and policy["etag"] != call.world.policy["etag"]:
+            raise ApiError(409, _RACE, "ABORTED", "aborted")
+        for binding in policy.get("bindings", []):
+            _check_binding(call, binding)
+        return call.world.set_policy(policy)
+
+
+def _check_binding(call: Call, binding: Json) -> None:
+    role = str(binding.get("role", ""))
+    if role.startswith("roles/") and role not in roles.ROLES:
+        raise invalid_argument(f"Role {role} is not supported for this resource.")
+    for member in binding.get("members", []):
+        kind, _, name = str(member).partition(":")
+        if kind == "serviceAccount" and name.endswith(f"@{call.world.project}.iam.gserviceaccount.com"):
+            if call.world.accounts.get(name) is None:
+                raise invalid_argument(f"Service account {name} does not exist.")
+        elif kind not in ("user", "group", "domain", "serviceAccount", "allUsers", "allAuthenticatedUsers", "deleted",
+                          "principal", "principalSet"):  # fmt: skip
+            raise invalid_argument(
+                f"The member {member} is of an unknown type. Please set the valid type prefix for the member."
+            )
+
+
+@handles("cloudresourcemanager.projects.testIamPermissions")
+def test_permissions(call: Call) -> Json:
+    """The permissions that the caller holds. ApiError 400 for one that a project cannot have."""
+    wanted = list(call.body.get("permissions", []))
+    if len(wanted) > 100:
+        raise invalid_argument("Permissions must contain at most 100 entries.")
+    for permission in wanted:
+        if not roles.known(permission):
+            raise invalid_argument(f"Permission {permission} is not valid for this resource.")
+    held = [permission for permission in wanted if call.allowed(permission)]
+    return {"permissions": held} if held else {}
+
+
+# --- IAM: service accounts ---------------------------------------------------------------------------------------
+
+
+def _account(call: Call, account: Account) -> Json:
+    project = call.world.project
+    return {
+        "name": f"projects/{project}/serviceAccounts/{account.email}",
+        "projectId": project,
+        "uniqueId": account.unique_id,
+        "email": account.email,
+        "displayName": account.display_name,
+        "oauth2ClientId": account.unique_id,
+    }
+
+
+def _iam_need(call: Call, permission: str, name: str) -> None:
+    if not call.allowed(permission):
+        text = f"Permission '{permission}' denied on resource (or it may not exist)."
+        raise service_forbidden(text)
+
+
+def _find(call: Call, permission: str) -> Account:
+    name = call.params["name"].rsplit("/", 1)[-1]
+    _iam_need(call, permission, name)
+    found = call.world.accounts.get(name)
+    if found is None or found.human:
+        raise ApiError(404, f"Unknown service account: {name}", "NOT_FOUND", "notFound")
+    return found
+
+
+@handles("iam.projects.serviceAccounts.get")
+def get_account(call: Call) -> Json:
+    return _account(call, _find(call, "iam.serviceAccounts.get"))
+
+
+@handles("iam.projects.serviceAccounts.list")
+def list_accounts(call: Call) -> Json:
+    _iam_need(call, "iam.serviceAccounts.list", call.params["name"])
+    return {"accounts": [_account(call, account) for account in call.world.accounts.all() if not account.human]}
+
+
+@handles("iam.projects.serviceAccounts.create")
+def create_account(call: Call) -> Json:
+    _iam_need(call, "iam.serviceAccounts.create", call.params["name"])
+    email = call.world.email(str(call.body.get("accountId", "")))
+    if call.world.accounts.get(email) is not None:
+        text = f"Service account {call.body['accountId']} already exists within project projects/{call.world.project}."
+        raise ApiError(409, text, "ALREADY_EXISTS", "alreadyExists")
+    display = str(call.body.get("serviceAccount", {}).get("displayName", ""))
+    return _account(call, call.world.accounts.add(email, display_name=display))
+
+
+@handles("iam.projects.serviceAccounts.delete")
+def delete_account(call: Call) -> Json:
+    call.world.accounts.remove(_find(call, "iam.serviceAccounts.delete").email)
+    return {}
+
+
+@handles("iam.projects.serviceAccounts.keys.create")
+def create_key(call: Call) -> Json:
+    """A new key, as the JSON file that Google's libraries read, base64-encoded."""
+    account = _find(call, "iam.serviceAccountKeys.create")
+    identifier, pem = call.world.accounts.new_key(account.email)
+    content = call.emulator.key_file(account.email, identifier, pem)
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "name": f"projects/{call.world.project}/serviceAccounts/{account.email}/keys/{identifier}",
+        "privateKeyType": "TYPE_GOOGLE_CREDENTIALS_FILE",
+        "privateKeyData": base64.b64encode(json.dumps(content, indent=2).encode()).decode(),
+        "keyAlgorithm": "KEY_ALG_RSA_2048",
+        "keyOrigin": "GOOGLE_PROVIDED",
+        "keyType": "USER_MANAGED",
+        "validAfterTime": now,
+        "validBeforeTime": "9999-12-31T23:59:59Z",
+    }

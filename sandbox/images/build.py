@@ -1,0 +1,124 @@
+"""Builds the sandbox's container images: nearly empty OCI archives under the upstream names.
+
+``python -m sandbox.images.build [--output DIR] [--python PROGRAM] [--repository DIR] [--pause PROGRAM] [--all]``
+
+A container sees the host's userland, the sandbox's virtual environment and the repository's ``sandbox`` folder
+read-only at the host's paths (the node's runtime mounts them), so an image holds only the command to run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox import paths
+from sandbox.images.oci import Image, write
+
+PAUSE = "registry.k8s.io/pause:3.10"
+
+
+@dataclass(frozen=True)
+class Name:
+    """An upstream image name, the stand-in behind it, and whether today's stand-in models that very version."""
+
+    name: str
+    role: str
+    modelled: bool = True
+
+
+NAMES = (
+    Name("ghcr.io/llm-d/llm-d-cuda:v0.4.0", "model-server"),
+    Name("ghcr.io/llm-d/llm-d-inference-scheduler:v0.4.0", "endpoint-picker"),
+    # Later versions' names, answered by the stand-ins of v0.4.0. Built with --all only.
+    Name("ghcr.io/llm-d/llm-d-cuda:v0.5.0", "model-server", modelled=False),
+    Name("ghcr.io/llm-d/llm-d-cuda:v0.6.0", "model-server", modelled=False),
+    Name("ghcr.io/llm-d/llm-d-inference-scheduler:v0.5.0", "endpoint-picker", modelled=False),
+    Name("ghcr.io/llm-d/llm-d-inference-scheduler:v0.7.0", "endpoint-picker", modelled=False),
+)
+
+_LABELS = {"org.opencontainers.image.description": "llmd.gke sandbox stand-in; not the upstream image"}
+# The host's /usr hides the image's own /usr/local/bin, so the script lies in a folder that nothing is mounted over too.
+_SCRIPT_FOLDERS = ("opt/llmd/bin", "usr/local/bin")
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where a container finds things: the venv's interpreter and the repository, both at the host's own paths."""
+
+    python: str
+    repository: str
+    environment: Mapping[str, str]
+
+    def common(self) -> dict[str, str]:
+        return {
+            "PATH": f"/{_SCRIPT_FOLDERS[0]}:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PYTHONPATH": self.repository,
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HF_ENDPOINT": f"http://{paths.HUB_ADDRESS}",
+            **self.environment,
+        }
+
+
+def model_server(name: str, host: Host) -> Image:
+    """An image whose ``vllm`` command is the stand-in (the chart overrides the entrypoint by ``vllm serve``)."""
+    script = f'#!/bin/sh\nexec {shlex.quote(host.python)} -P -m sandbox.images.model_server "$@"\n'.encode()
+    files = {f"{folder}/vllm": script for folder in _SCRIPT_FOLDERS}
+    return Image(name, (f"/{_SCRIPT_FOLDERS[0]}/vllm",), host.common(), files, _LABELS)
+
+
+def endpoint_picker(name: str, host: Host) -> Image:
+    """An image whose entrypoint is the picker stand-in (the chart gives arguments only)."""
+    command = (host.python, "-P", "-m", "sandbox.images.endpoint_picker")
+    return Image(name, command, host.common(), {}, _LABELS)
+
+
+def pause(program: Path) -> Image:
+    """The pod sandbox's image: one static program, and none of the host's folders."""
+    return Image(PAUSE, ("/pause",), {}, {"pause": program.read_bytes()}, _LABELS, folders=())
+
+
+def build(output: Path, host: Host, *, pause_program: Path | None, everything: bool = False) -> list[Path]:
+    """Write all archives; their paths. ``pause_program`` None leaves the pause image out."""
+    makers = {"model-server": model_server, "endpoint-picker": endpoint_picker}
+    images = [makers[entry.role](entry.name, host) for entry in NAMES if entry.modelled or everything]
+    if pause_program is not None:
+        images.append(pause(pause_program))
+    return [write(image, output) for image in images]
+
+
+def _environment(words: Sequence[str]) -> dict[str, str]:
+    pairs = [word.partition("=") for word in words]
+    return {key: value for key, _, value in pairs}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; 1 where the pause program is missing (everything else is still written)."""
+    here = paths.current()
+    parser = argparse.ArgumentParser(prog="python -m sandbox.images.build", description=__doc__)
+    parser.add_argument("--output", type=Path, default=here.cache / "images")
+    parser.add_argument("--python", default=None, help="interpreter in the containers (default: the sandbox venv's)")
+    parser.add_argument("--repository", default=str(paths.REPOSITORY))
+    parser.add_argument("--pause", type=Path, default=here.bin / "pause")
+    parser.add_argument("--env", action="append", default=[], metavar="KEY=VALUE", help="add to every stand-in")
+    parser.add_argument("--all", action="store_true", help="later versions' names too")
+    given = parser.parse_args(arguments)
+    # The venv's real folder: a mount of the link's target is what the node makes.
+    python = given.python or os.path.join(os.path.realpath(here.venvs / "sandbox"), "bin", "python")
+    host = Host(python, given.repository, _environment(given.env))
+    there = given.pause.exists()
+    for path in build(given.output, host, pause_program=given.pause if there else None, everything=given.all):
+        print(path)
+    if not there:
+        print(f"{given.pause} is missing: no {PAUSE} was written, no pod can start without it", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

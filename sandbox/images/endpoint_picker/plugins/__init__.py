@@ -1,0 +1,8 @@
+"""Scheduling plugins. Importing this package registers all of them."""
+
+from __future__ import annotations
+
+from sandbox.images.endpoint_picker.plugins import pickers, prefix, scorers
+from sandbox.images.endpoint_picker.plugins.base import REGISTRY
+
+__all__ = ["REGISTRY", "pickers", "prefix", "scorers"]

@@ -1,0 +1,115 @@
+"""``vllm serve MODEL ...``: the stand-in's entry point (the image's ``vllm`` script runs it)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from sandbox.images.model_server.api import Api, Served
+from sandbox.images.model_server.arguments import VERSION, Arguments, parse
+from sandbox.images.model_server.engine import Engine
+from sandbox.images.model_server.kv_cache import BlockPool
+from sandbox.images.model_server.metrics import Metrics
+from sandbox.images.model_server.settings import Settings, read
+from sandbox.images.model_server.startup import Ready, StartupError, prepare
+
+
+def log(level: str, source: str, message: str, *, stream: str = "APIServer") -> None:
+    """One line in vLLM's log format, on stderr as vLLM's logger writes."""
+    stamp = time.strftime("%m-%d %H:%M:%S")
+    print(f"({stream} pid=1) {level} {stamp} [{source}] {message}", file=sys.stderr, flush=True)
+
+
+def blocks(arguments: Arguments, settings: Settings, ready: Ready) -> int:
+    """Blocks of the KV cache: what memory allows, capped for the sandbox, never less than one longest request."""
+    if arguments.block_override:
+        return arguments.block_override
+    by_memory = max(1, ready.memory.kv_tokens // arguments.block_size)
+    if not settings.kv_blocks:
+        return by_memory
+    longest = -(-ready.max_model_len // arguments.block_size)
+    return min(by_memory, max(settings.kv_blocks, longest))
+
+
+async def serve(arguments: Arguments, settings: Settings, ready: Ready) -> None:
+    """Answer until SIGTERM or SIGINT, then drain for at most ``settings.drain`` seconds."""
+    number = blocks(arguments, settings, ready)
+    metrics = Metrics(arguments.names[0], block_size=arguments.block_size, blocks=number)
+    pool = BlockPool(number, arguments.block_size, prefix_caching=arguments.prefix_caching)
+    engine = Engine(pool, metrics, settings, arguments.max_num_seqs)
+    pod = settings.pod or socket.gethostname()
+    api = Api(Served(arguments, ready.family, ready.max_model_len, pod), engine, metrics)
+    runner = web.AppRunner(
+        api.application(), access_log=None, handler_cancellation=True, shutdown_timeout=settings.drain
+    )
+    await runner.setup()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number_ in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number_, stopping.set)
+    await web.TCPSite(runner, arguments.host or "0.0.0.0", arguments.port).start()
+    log("INFO", "launcher.py:42", f"Started server process on http://0.0.0.0:{arguments.port}")
+    print("INFO:     Application startup complete.", file=sys.stderr, flush=True)
+    await stopping.wait()
+    print("INFO:     Shutting down", file=sys.stderr, flush=True)
+    await runner.cleanup()
+
+
+def start(arguments: Arguments, settings: Settings) -> Ready:
+    """The start-up of vLLM with its log lines and modelled waiting. Raises StartupError."""
+    log("INFO", "api_server.py:1977", f"vLLM API server version {VERSION}")
+    ready = prepare(arguments, settings)
+    for note in ready.notes:
+        log("WARNING", "model.py:1867", note)
+    log("INFO", "model.py:1745", f"Using max model len {ready.max_model_len}")
+    log("INFO", "gpu_model_runner.py:3259", f"Starting to load model {arguments.model}...", stream="EngineCore_DP0")
+    time.sleep(settings.weights)
+    time.sleep(settings.startup)
+    if ready.memory.error:
+        raise StartupError(ready.memory.error)
+    memory = ready.memory
+    engine = "EngineCore_DP0"
+    log("INFO", "gpu_worker.py:359", f"Available KV cache memory: {memory.kv_gib:.2f} GiB", stream=engine)
+    log("INFO", "kv_cache_utils.py:1229", f"GPU KV cache size: {memory.kv_tokens:,} tokens", stream=engine)
+    concurrency = memory.kv_tokens / ready.max_model_len
+    text = f"Maximum concurrency for {ready.max_model_len:,} tokens per request: {concurrency:.2f}x"
+    log("INFO", "kv_cache_utils.py:1234", text, stream=engine)
+    shown = blocks(arguments, settings, ready)
+    log("INFO", "sandbox", f"The stand-in uses {shown} KV blocks of {arguments.block_size} tokens", stream=engine)
+    return ready
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Exit status: 0 after SIGTERM, 1 where the server cannot start, 2 for a wrong command line."""
+    given = list(sys.argv[1:] if words is None else words)
+    if given[:1] in (["-v"], ["--version"]):
+        print(VERSION)
+        return 0
+    if given[:1] != ["serve"]:
+        print("usage: vllm [-h] [-v] {chat,complete,serve,bench,collect-env,run-batch} ...", file=sys.stderr)
+        if given:
+            print(f"vllm: error: argument subparser: invalid choice: {given[0]!r}", file=sys.stderr)
+        return 2
+    arguments = parse(given[1:])
+    try:
+        settings = read()
+        ready = start(arguments, settings)
+    except (StartupError, ValueError) as error:
+        lines = str(error).splitlines()
+        print("Traceback (most recent call last):\n  ...", file=sys.stderr)
+        print("\n".join(lines), file=sys.stderr, flush=True)
+        return 1
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(arguments, settings, ready))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

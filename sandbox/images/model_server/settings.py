@@ -1,0 +1,68 @@
+"""How fast and how large the pretended model server is: ``LLMD_SANDBOX_*`` environment variables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+PREFIX = "LLMD_SANDBOX_"
+DEFAULT_HUB = "http://192.0.2.11"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Times in seconds. ``kv_blocks`` caps the KV cache so that ordinary traffic visibly fills it (0: no cap)."""
+
+    startup: float = 0.5
+    weights: float = 0.0
+    ttft: float = 0.01
+    prefill_per_token: float = 0.0002
+    inter_token: float = 0.002
+    drain: float = 1.0
+    kv_blocks: int = 1024
+    output_tokens: int = 0  # 0: a length that follows from the prompt
+    gpu: str = "nvidia-tesla-t4"
+    gpus: int = 1
+    hub: str = DEFAULT_HUB
+    token: str = ""
+    offline: bool = False
+    pod: str = ""
+
+
+def read(environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the environment (default: this process's).
+
+    Raises ValueError naming the variable where a number is not one or is negative.
+    """
+    values = os.environ if environment is None else environment
+    defaults = Settings()
+
+    def number(name: str, default: float) -> float:
+        text = values.get(PREFIX + name)
+        if text is None or text == "":
+            return default
+        try:
+            parsed = float(text)
+        except ValueError:
+            raise ValueError(f"{PREFIX}{name}={text!r} is not a number") from None
+        if parsed < 0:
+            raise ValueError(f"{PREFIX}{name}={text!r} is negative")
+        return parsed
+
+    return Settings(
+        startup=number("STARTUP_SECONDS", defaults.startup),
+        weights=number("WEIGHTS_SECONDS", defaults.weights),
+        ttft=number("TTFT_SECONDS", defaults.ttft),
+        prefill_per_token=number("PREFILL_SECONDS_PER_TOKEN", defaults.prefill_per_token),
+        inter_token=number("INTER_TOKEN_SECONDS", defaults.inter_token),
+        drain=number("DRAIN_SECONDS", defaults.drain),
+        kv_blocks=int(number("KV_BLOCKS", defaults.kv_blocks)),
+        output_tokens=int(number("OUTPUT_TOKENS", defaults.output_tokens)),
+        gpu=values.get(PREFIX + "GPU") or defaults.gpu,
+        gpus=int(number("GPUS", defaults.gpus)),
+        hub=(values.get("HF_ENDPOINT") or defaults.hub).rstrip("/"),
+        token=(values.get("HF_TOKEN") or values.get("HUGGING_FACE_HUB_TOKEN") or "").strip(),
+        offline=values.get("HF_HUB_OFFLINE", "") in ("1", "true", "True", "ON", "YES"),
+        pod=values.get("POD_NAME") or values.get("HOSTNAME") or "",
+    )

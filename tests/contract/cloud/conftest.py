@@ -1,0 +1,111 @@
+"""Our modules, unchanged, against the sandbox's Google emulator in a process of its own."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(REPOSITORY))
+
+from sandbox import paths  # noqa: E402
+
+Json = dict[str, Any]
+
+
+def sandbox_python() -> Path:
+    """The sandbox venv's interpreter; the emulator needs its google-api-python-client."""
+    return paths.current().venvs / "sandbox" / "bin" / "python"
+
+
+@dataclass
+class Emulated:
+    """An emulated project. ``environment``: what a client of it needs."""
+
+    url: str
+    environment: dict[str, str]
+    proxy: dict[str, str]
+    warnings: list[str] = field(default_factory=list)
+
+    def control(self, route: str, body: Json | None = None, verb: str = "") -> Json:
+        data = None if body is None else json.dumps(body).encode()
+        method = verb or ("GET" if body is None else "POST")
+        request = urllib.request.Request(f"{self.url}/control/{route}", data=data, method=method)
+        request.add_header("Content-Type", "application/json")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            result: Json = json.load(answer)
+        return result
+
+    def plant(self, **fault: Any) -> None:
+        self.control("faults", fault)
+
+
+def start(folder: Path, speed: float) -> tuple[subprocess.Popen[str], Emulated]:
+    python = sandbox_python()
+    if not python.exists():
+        pytest.skip(f"the sandbox's virtual environment is not built ({python})")
+    process = subprocess.Popen(
+        [str(python), str(Path(__file__).with_name("emulator_main.py")), str(folder), str(speed)],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        pytest.fail(f"the emulator did not start (exit code {process.wait(10)})")
+    return process, Emulated(**json.loads(line))
+
+
+@pytest.fixture
+def emulated(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulated]:
+    """A fresh, empty project; ``@pytest.mark.parametrize("emulated", [SPEED], indirect=True)`` sets the speed."""
+    speed = float(getattr(request, "param", 0))
+    process, found = start(tmp_path, speed)
+    try:
+        for name in ("GCP_PROJECT", "GCP_AUTH_KIND", "HTTPS_PROXY", "https_proxy", "REQUESTS_CA_BUNDLE"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in found.environment.items():
+            if not name.startswith("CLOUDSDK"):
+                monkeypatch.setenv(name, value)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        yield found
+        assert found.control("status")["schemaViolations"] == []
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(15)
+
+
+@pytest.fixture
+def module(
+    emulated: Emulated, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Json]:
+    """Run a module's main() to its JSON, with nothing replaced but the display of warnings."""
+    credentials = importlib.import_module("ansible_collections.llmd.gke.plugins.module_utils.gcp.credentials")
+    monkeypatch.setattr(AnsibleModule, "warn", lambda self, warning, **_: emulated.warnings.append(warning))
+
+    def run(name: str, /, *, check: bool = False, **options: Any) -> Json:
+        credentials._LOADED.clear()  # each module is a process of its own in real life
+        main = importlib.import_module(f"ansible_collections.llmd.gke.plugins.modules.{name}").main
+        given = {"project": os.environ["GOOGLE_CLOUD_PROJECT"], "_ansible_check_mode": check, **options}
+        with patch_module_args(given), pytest.raises(SystemExit):
+            main()
+        result: Json = json.loads(capfd.readouterr().out)
+        return result
+
+    return run

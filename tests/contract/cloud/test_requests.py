@@ -1,0 +1,108 @@
+"""Every request body that we can build, against Google's discovery documents."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(REPOSITORY))
+
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import clusters, node_pools, subnetworks  # noqa: E402
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.clusters import Cluster  # noqa: E402
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.node_pools import Accelerator, Pool  # noqa: E402
+
+from sandbox import paths  # noqa: E402
+from sandbox.gcp import schema  # noqa: E402
+from sandbox.gcp.discovery import Router  # noqa: E402
+
+FULL = Pool(
+    name="gpu-pool",
+    machine_type="n1-standard-4",
+    node_count=1,
+    accelerator=Accelerator("nvidia-tesla-t4", 1, "latest"),
+    autoscaling=(0, 3),
+    spot=True,
+    labels={"a": "1"},
+    taints=(("k", "v", "NoSchedule"), ("l", "", "NoExecute")),
+    disk_size_gb=200,
+    disk_type="pd-ssd",
+    service_account="nodes@p.iam.gserviceaccount.com",
+)
+WANT = Cluster(
+    name="c",
+    location="us-central1-a",
+    network="projects/host/global/networks/vpc",
+    subnetwork="s",
+    release_channel="REGULAR",
+    version="1.34",
+    labels={"team": "ai"},
+    deployment="pattern1",
+    pools=(Pool("default-pool"), FULL),
+)
+FOUND: dict[str, Any] = {
+    "name": "c",
+    "resourceLabels": {"managed-by": "llmd-gke"},
+    "labelFingerprint": "a1b2",
+    "addonsConfig": {"httpLoadBalancing": {"disabled": True}},
+}
+POOL_FOUND: dict[str, Any] = {
+    "name": "gpu-pool",
+    "config": {
+        "machineType": "n1-standard-8",
+        "spot": True,
+        "accelerators": [
+            {
+                "acceleratorCount": "1",
+                "acceleratorType": "nvidia-tesla-t4",
+                "gpuDriverInstallationConfig": {"gpuDriverVersion": "DEFAULT"},
+            }
+        ],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def router() -> Router:
+    folders = sorted(paths.current().venvs.glob("sandbox/lib/python3*/site-packages/googleapiclient/discovery_cache"))
+    if not folders:
+        pytest.skip("the sandbox's virtual environment is not built: no discovery documents")
+    return Router(folders[0] / "documents")
+
+
+def bodies() -> list[tuple[str, str, dict[str, Any]]]:
+    subnet = subnetworks.ProxySubnet("s", "default", "us-central1", "192.168.0.0/23", "pattern1")
+    found = [
+        ("compute.v1", "compute.subnetworks.insert", subnetworks.request_body(subnet, "p")),
+        ("compute.v1", "compute.regionBackendServices.getHealth", {"group": "g"}),
+        ("container.v1", clusters.METHOD + "create", clusters.creation_body(WANT, "p")),
+        (
+            "container.v1",
+            node_pools.METHOD + "create",
+            {"parent": "x", "nodePool": node_pools.creation_body(FULL, deployment="pattern1")},
+        ),
+        ("serviceusage.v1", "serviceusage.services.enable", {}),
+        ("serviceusage.v1", "serviceusage.services.batchEnable", {"serviceIds": ["x"]}),
+        ("serviceusage.v1", "serviceusage.services.disable", {"disableDependentServices": False}),
+        ("cloudresourcemanager.v1", "cloudresourcemanager.projects.testIamPermissions", {"permissions": ["x"]}),
+    ]
+    found += [("container.v1", u.method, {"name": "x", **u.body}) for u in clusters.updates(WANT, {**FOUND}, "p")]
+    changes = [*node_pools.changes(FULL, POOL_FOUND), node_pools.size_change(2)]
+    return found + [("container.v1", change.method, {"name": "x", **change.body}) for change in changes]
+
+
+@pytest.mark.parametrize(("document", "method", "body"), bodies())
+def test_google_knows_every_field(router: Router, document: str, method: str, body: dict[str, Any]) -> None:
+    _normal, violations = schema.read_request(router.method(document, method), body)
+    assert violations == []
+
+
+def test_all_kinds_of_update_are_among_them() -> None:
+    methods = {method for _document, method, _body in bodies()}
+    assert clusters.METHOD + "update" in methods
+    assert clusters.METHOD + "setResourceLabels" in methods
+    for suffix in ("update", "setAutoscaling", "setSize"):
+        assert node_pools.METHOD + suffix in methods

@@ -1,0 +1,224 @@
+"""Pattern 1 from an empty project to nothing left, by the playbooks that a real project gets.
+
+The tests build on one another, in this order; each leaves the deployment as the next one needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import Any
+
+import pytest
+
+from .conftest import REPOSITORY, Run, Sandbox
+
+pytestmark = pytest.mark.sandbox
+
+PATTERN1 = "playbooks/pattern1.yml"
+WITHOUT_SUBNET = "tests/sandbox/playbooks/without_proxy_subnet.yml"
+CRITERIA = [
+    "proxy-only subnet created",
+    "Network Services API enabled",
+    "Gateway programmed",
+    "HTTPRoute accepted",
+    "backends healthy",
+    "gateway accessible",
+    "intelligent routing active",
+]
+needs_gcloud = pytest.mark.skipif(shutil.which("gcloud") is None, reason="no gcloud on this machine")
+
+
+def resources(snapshot: dict[str, Any]) -> str:
+    """What a snapshot says about things that exist (operations and service states have a history, resources have not)."""
+    keep = {key: value for key, value in snapshot.items() if key in ("compute", "clusters")}
+    return json.dumps(keep, sort_keys=True)
+
+
+@pytest.fixture(scope="module")
+def found(sandbox: Sandbox) -> dict[str, Any]:
+    """The emulated project as it was before the first test."""
+    return sandbox.snapshot()
+
+
+def failed_with(run: Run, code: str, remedy: str) -> None:
+    assert run.rc != 0, run.output[-3000:]
+    assert code in run.output, run.output[-3000:]
+    assert remedy in run.output, run.output[-3000:]
+    assert "Traceback" not in run.output
+
+
+# --- before anything is there ---------------------------------------------------------------------------------------
+
+
+def test_check_mode_on_an_empty_project_predicts_and_makes_nothing(sandbox: Sandbox, found: dict[str, Any]) -> None:
+    run = sandbox.playbook(PATTERN1, "--check", "--diff")
+    assert run.rc == 0, run.output[-3000:]
+    assert run.count("changed") >= 4  # services, subnet, cluster, and what would follow on it
+    assert sandbox.snapshot() == found
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "remedy"),
+    [
+        ({"llmd_project": "no-such-project"}, "PROJECT_NOT_FOUND", "llmd_project"),
+        ({"llmd_zone": "us-central1-q"}, "ZONE_NOT_FOUND", "us-central1-a"),
+        ({"llmd_proxy_subnet": {"name": "p", "range": "10.129.0.0/23"}}, "CIDR_RESERVED_RANGE", "10.128.0.0/9"),
+        ({"llmd_proxy_subnet": {"name": "p", "range": "192.168.0.0/27"}}, "CIDR_TOO_SMALL", "/26"),
+        ({"llmd_hf_token": ""}, "HF_TOKEN_MISSING", "HF_TOKEN"),
+        ({"llmd_hf_token": "hf_refused"}, "HF_TOKEN_REFUSED", "token"),
+        ({"llmd_hf_token": "hf_not_accepted"}, "HF_MODEL_GATED", "licen"),
+    ],
+)
+def test_bad_input_is_named_before_anything_is_made(
+    sandbox: Sandbox, found: dict[str, Any], variables: dict[str, Any], code: str, remedy: str
+) -> None:
+    run = sandbox.playbook(PATTERN1, **variables)
+    failed_with(run, code, remedy)
+    assert resources(sandbox.snapshot()) == resources(found)
+
+
+# --- the job ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_run_goes_on_and_a_missing_proxy_only_subnet_is_named(sandbox: Sandbox) -> None:
+    seen = sandbox.playbook_killed_when("gke_gpu_cluster : Provide the cluster", WITHOUT_SUBNET)
+    assert "gke_gpu_cluster : Provide the cluster" in seen
+    run = sandbox.playbook(WITHOUT_SUBNET)
+    failed_with(run, "PROXY_ONLY_SUBNET_MISSING", "gcp_network")
+
+
+def test_the_job(sandbox: Sandbox) -> None:
+    """Also heals what the run before could not finish, because the region had no proxy-only subnet."""
+    run = sandbox.playbook(PATTERN1)
+    assert run.rc == 0, run.output[-6000:]
+    for criterion in CRITERIA:
+        assert f"PASS  {criterion}" in run.output
+
+
+def test_the_verdict_is_an_artifact(sandbox: Sandbox) -> None:
+    verdict = sandbox.artifact("verify.json")
+    assert verdict["passed"]
+    assert [check["name"] for check in verdict["checks"]] == CRITERIA
+    names = {probe["name"] for probe in verdict["probes"]}
+    assert names == {"health", "models", "completions", "chat", "picker_header", "picker_counter", "scorers"}
+    report = sandbox.artifact("report.json")
+    assert report["passed"]
+    assert report["cost"]["usd"] > 0.5
+    assert [stage["name"] for stage in report["stages"]] == [
+        "preflight", "gcp_network", "gke_gpu_cluster", "gateway_crds", "llmd_helmfile", "gateway_route", "verify",
+    ]
+
+
+def test_a_second_run_changes_nothing(sandbox: Sandbox) -> None:
+    before = resources(sandbox.snapshot())
+    run = sandbox.playbook(PATTERN1)
+    assert run.rc == 0, run.output[-3000:]
+    assert run.count("changed") == 0, run.output
+    assert resources(sandbox.snapshot()) == before
+
+
+def test_check_mode_on_a_finished_deployment_predicts_no_change(sandbox: Sandbox) -> None:
+    run = sandbox.playbook(PATTERN1, "--check", "--diff")
+    assert run.rc == 0, run.output[-3000:]
+    assert run.count("changed") == 0, run.output
+
+
+def test_verify_alone(sandbox: Sandbox) -> None:
+    run = sandbox.playbook("playbooks/verify.yml")
+    assert run.rc == 0, run.output[-3000:]
+    assert run.count("changed") == 0
+    for criterion in CRITERIA:
+        assert f"PASS  {criterion}" in run.output
+
+
+def test_no_secret_in_any_output_or_artifact(sandbox: Sandbox) -> None:
+    text = "".join(run.output for run in sandbox.runs)
+    files = [path for path in (sandbox.home / ".llmd").rglob("*") if path.is_file()]
+    text += "".join(path.read_text(errors="replace") for path in files)
+    assert "hf_sandbox" not in text
+    assert "ya29." not in text
+    assert not (sandbox.home / ".llmd/pattern1/.kubeconfig").exists()
+
+
+def test_a_person_gets_a_completion(sandbox: Sandbox) -> None:
+    endpoint = sandbox.artifact("verify.json")["endpoint"]
+    body = json.dumps({"model": "google/gemma-2b-it", "prompt": "What is Kubernetes?", "max_tokens": 8})
+    answer = sandbox.exec_json("curl", "-s", f"{endpoint}/v1/completions", "-H", "Content-Type: application/json", "-d", body)
+    assert answer["object"] == "text_completion"
+    assert answer["usage"]["completion_tokens"] > 0
+
+
+@needs_gcloud
+def test_a_real_gcloud_sees_what_the_playbook_made(sandbox: Sandbox) -> None:
+    cluster = sandbox.exec_json(
+        "gcloud", "container", "clusters", "describe", "llm-d-cluster", "--zone", "us-central1-a", "--format", "json"
+    )
+    assert cluster["status"] == "RUNNING"
+    assert cluster["networkConfig"]["gatewayApiConfig"]["channel"] == "CHANNEL_STANDARD"
+    assert cluster["resourceLabels"]["managed-by"] == "llmd-gke"
+    subnet = sandbox.exec_json(
+        "gcloud", "compute", "networks", "subnets", "describe", "proxy-only-subnet", "--region", "us-central1", "--format", "json"
+    )
+    assert (subnet["purpose"], subnet["role"], subnet["state"]) == ("REGIONAL_MANAGED_PROXY", "ACTIVE", "READY")
+
+
+@needs_gcloud
+def test_a_kubeconfig_from_gcloud_works(sandbox: Sandbox) -> None:
+    config = sandbox.home / "gcloud.kubeconfig"
+    sandbox.exec("env", f"KUBECONFIG={config}", "gcloud", "container", "clusters", "get-credentials", "llm-d-cluster", "--zone", "us-central1-a")
+    nodes = sandbox.exec_json(
+        "sh", "-c",
+        f'kubectl --kubeconfig {config} --token "$(cat "$CLOUDSDK_AUTH_ACCESS_TOKEN_FILE")" get nodes -o json',
+    )
+    assert len(nodes["items"]) == 3
+
+
+# --- planted faults ---------------------------------------------------------------------------------------------------
+
+
+def test_a_secret_with_the_wrong_key_is_named(sandbox: Sandbox) -> None:
+    run = sandbox.playbook("tests/sandbox/playbooks/wrong_secret_key.yml")
+    failed_with(run, "HF_SECRET_KEY_WRONG", "HF_TOKEN")
+
+
+def test_a_disabled_api_is_named(sandbox: Sandbox) -> None:
+    sandbox.cli("fault", "plant", "api-disabled", "networkservices.googleapis.com")
+    run = sandbox.playbook("tests/sandbox/playbooks/route_only.yml", gateway_route_timeout=60)
+    failed_with(run, "NETWORK_SERVICES_API_DISABLED", "networkservices.googleapis.com")
+
+
+def test_the_playbook_heals_them(sandbox: Sandbox) -> None:
+    sandbox.cli("fault", "clear")
+    run = sandbox.playbook(PATTERN1)
+    assert run.rc == 0, run.output[-6000:]
+    assert sandbox.artifact("verify.json")["passed"]
+
+
+# --- and away ---------------------------------------------------------------------------------------------------------
+
+
+def test_teardown_without_the_word_deletes_nothing(sandbox: Sandbox) -> None:
+    before = resources(sandbox.snapshot())
+    run = sandbox.playbook("playbooks/teardown.yml")
+    assert run.rc == 0, run.output[-3000:]
+    assert "llmd_confirm=pattern1" in run.output
+    assert resources(sandbox.snapshot()) == before
+
+
+def test_teardown_leaves_the_project_as_it_was_found(sandbox: Sandbox, found: dict[str, Any]) -> None:
+    run = sandbox.playbook("playbooks/teardown.yml", llmd_confirm="pattern1")
+    assert run.rc == 0, run.output[-3000:]
+    left = sandbox.snapshot()
+    assert left["clusters"] == found["clusters"]
+    made = {key: value for key, value in left["compute"].items() if value}
+    default = {key for key in made if key.split("|")[0] in ("networks", "subnetworks", "firewalls")}
+    assert set(made) <= default | set(found["compute"]), made
+    assert "REGIONAL_MANAGED_PROXY" not in json.dumps(left)
+    again = sandbox.playbook("playbooks/teardown.yml", llmd_confirm="pattern1")
+    assert again.rc == 0, again.output[-3000:]
+    assert again.count("changed") == 0
+
+
+def test_the_repository_is_left_clean() -> None:
+    assert not list(REPOSITORY.glob("*.kubeconfig"))

@@ -37,7 +37,7 @@ def start(paths: Paths, timing: Timing) -> list[Callable[[], object]]:
     authority = CertificateAuthority()
     write_credentials(world, paths, authority=authority)
     stops: list[Callable[[], object]] = [backend.stop]
-    stops.append(hub.serve(HUB_ADDRESS, HUB_PORT).stop)
+    stops.append(hub.serve(HUB_ADDRESS, HUB_PORT, timing).stop)
     stops.append(make_controllers(world, backend, timing, paths).stop)
     world.on_change(lambda: keep_kubeconfig(world, backend, paths))
     # Last: an answer on this address means that everything behind it is there.

@@ -139,7 +139,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.kube.reconcile import Rec
 from ansible_collections.llmd.gke.plugins.module_utils.kube.running import run
 
 
-def work(module: Any) -> dict[str, Any]:
+def work(module: Any, report: dict[str, Any]) -> dict[str, Any]:
     params = module.params
     target = Target(
         name=params["name"],
@@ -151,7 +151,11 @@ def work(module: Any) -> dict[str, Any]:
         interval=params["interval"],
         grace=params["failure_grace"],
     )
-    outcome = Reconciler(client_from_params(params), target).run(check_mode=module.check_mode)
+    reconciler = Reconciler(client_from_params(params), target)
+    try:
+        outcome = reconciler.run(check_mode=module.check_mode)
+    finally:
+        report.update(changed=reconciler.nudged > 0, reconciled=reconciler.nudged)
     result = as_result(outcome, target)
     result["diff"] = {
         "before": {target.annotation: outcome.before} if outcome.before else {},
@@ -174,7 +178,8 @@ def main() -> None:
         ),
         supports_check_mode=True,
     )
-    run(module, lambda: work(module))
+    report: dict[str, Any] = {"changed": False}
+    run(module, lambda: work(module, report), lambda: report)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ attributes:
     support: none
     description: Nothing is changed, so there is nothing to compare.
 author:
-  - llmd.gke contributors
+  - The llmd.gke contributors (@llmd-gke)
 """
 
 EXAMPLES = r"""
@@ -254,7 +254,7 @@ def main() -> None:
             f"Preflight found {len(bad)} of {len(checks)} checks that will stop the deployment",
             code=bad[0].code if len(bad) == 1 else "PREFLIGHT_FAILED",
             why="\n" + table(bad),
-            remedy="Correct what is listed; nothing was made or changed.",
+            remedy="Correct what is listed and run again; the preflight itself changes nothing.",
             evidence=[check.as_result() for check in bad],
         )
         fail(module, verdict, **result)

@@ -36,7 +36,7 @@ attributes:
     support: full
     description: The fields that this module manages, before and after.
 author:
-  - llmd.gke contributors
+  - The llmd.gke contributors (@llmd-gke)
 """
 
 EXAMPLES = r"""

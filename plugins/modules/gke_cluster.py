@@ -70,79 +70,79 @@ options:
         description: Name of the pool.
         type: str
         required: true
-        machine_type:
-          description:
-            - Machine type of the nodes. On an existing pool another one makes GKE replace the nodes one
-              after the other.
-          type: str
-        node_count:
-          description: Nodes in each zone that the pool is created with. It says nothing about a pool that exists.
-          type: int
-        accelerator:
-          description: GPUs of each node. They cannot be changed on an existing pool, only the driver can.
-          type: dict
-          suboptions:
-            type:
-              description: Accelerator type, for example V(nvidia-tesla-t4).
-              type: str
-              required: true
-            count:
-              description: GPUs of each node. V(0) means no accelerator.
-              type: int
-              default: 1
-            driver_version:
-              description: Which GPU driver GKE installs.
-              type: str
-              choices: [default, latest, disabled]
-              default: default
-        autoscaling:
-          description: Cluster autoscaler's limits, in nodes of each zone. Left alone if not set.
-          type: dict
-          suboptions:
-            enabled:
-              description: V(false) turns the autoscaler off for the pool.
-              type: bool
-              default: true
-            min:
-              description: Fewest nodes.
-              type: int
-              default: 0
-            max:
-              description: Most nodes.
-              type: int
-        spot:
-          description: Use Spot VMs. Cannot be changed on an existing pool.
-          type: bool
-        labels:
-          description: Kubernetes labels of the nodes. Labels that are there already and not named here stay.
-          type: dict
-        taints:
-          description: Kubernetes taints of the nodes. GKE's own taint for GPU nodes need not be named.
-          type: list
-          elements: dict
-          suboptions:
-            key:
-              description: Key of the taint.
-              type: str
-              required: true
-            value:
-              description: Value of the taint.
-              type: str
-              default: ''
-            effect:
-              description: Effect of the taint.
-              type: str
-              choices: [NoSchedule, PreferNoSchedule, NoExecute]
-              required: true
-        disk_size_gb:
-          description: Size of the boot disk.
-          type: int
-        disk_type:
-          description: Type of the boot disk, for example V(pd-balanced).
-          type: str
-        service_account:
-          description: Service account of the nodes. The project's default compute account if not set.
-          type: str
+      machine_type:
+        description:
+          - Machine type of the nodes. On an existing pool another one makes GKE replace the nodes one
+            after the other.
+        type: str
+      node_count:
+        description: Nodes in each zone that the pool is created with. It says nothing about a pool that exists.
+        type: int
+      accelerator:
+        description: GPUs of each node. They cannot be changed on an existing pool, only the driver can.
+        type: dict
+        suboptions:
+          type:
+            description: Accelerator type, for example V(nvidia-tesla-t4).
+            type: str
+            required: true
+          count:
+            description: GPUs of each node. V(0) means no accelerator.
+            type: int
+            default: 1
+          driver_version:
+            description: Which GPU driver GKE installs.
+            type: str
+            choices: [default, latest, disabled]
+            default: default
+      autoscaling:
+        description: Cluster autoscaler's limits, in nodes of each zone. Left alone if not set.
+        type: dict
+        suboptions:
+          enabled:
+            description: V(false) turns the autoscaler off for the pool.
+            type: bool
+            default: true
+          min:
+            description: Fewest nodes.
+            type: int
+            default: 0
+          max:
+            description: Most nodes.
+            type: int
+      spot:
+        description: Use Spot VMs. Cannot be changed on an existing pool.
+        type: bool
+      labels:
+        description: Kubernetes labels of the nodes. Labels that are there already and not named here stay.
+        type: dict
+      taints:
+        description: Kubernetes taints of the nodes. GKE's own taint for GPU nodes need not be named.
+        type: list
+        elements: dict
+        suboptions:
+          key:
+            description: Key of the taint.
+            type: str
+            required: true
+          value:
+            description: Value of the taint.
+            type: str
+            default: ''
+          effect:
+            description: Effect of the taint.
+            type: str
+            choices: [NoSchedule, PreferNoSchedule, NoExecute]
+            required: true
+      disk_size_gb:
+        description: Size of the boot disk.
+        type: int
+      disk_type:
+        description: Type of the boot disk, for example V(pd-balanced).
+        type: str
+      service_account:
+        description: Service account of the nodes. The project's default compute account if not set.
+        type: str
   force:
     description: With O(state=absent), delete the cluster even if its labels do not say that we made it.
     type: bool
@@ -164,7 +164,7 @@ attributes:
     support: full
     description: The fields that this module manages, before and after.
 author:
-  - llmd.gke contributors
+  - The llmd.gke contributors (@llmd-gke)
 """
 
 EXAMPLES = r"""

@@ -56,7 +56,7 @@ attributes:
     support: full
     description: The fields that this module manages, before and after.
 author:
-  - llmd.gke contributors
+  - The llmd.gke contributors (@llmd-gke)
 """
 
 EXAMPLES = r"""
@@ -133,7 +133,8 @@ def present(module: Any, session: GoogleSession) -> dict[str, Any]:
     try:
         found = access.cluster_access(session, where, endpoint=params["endpoint"])
     except LlmdError as error:
-        if error.code != "CLUSTER_NOT_FOUND" or not params["missing_ok"]:
+        # Without the Kubernetes Engine API there are no clusters.
+        if error.code not in ("CLUSTER_NOT_FOUND", "API_DISABLED") or not params["missing_ok"]:
             raise
         return {
             "changed": False,

@@ -8,7 +8,7 @@ from typing import Any
 
 from sandbox.gcp import catalog, quotas
 from sandbox.gcp.compute_catalog import machine_types
-from sandbox.gcp.container_shape import accelerator
+from sandbox.gcp.container_shape import DEFAULT_MACHINE, accelerator
 from sandbox.gcp.errors import invalid_argument, service_forbidden
 from sandbox.gcp.nodes import usage
 from sandbox.gcp.world import World
@@ -47,15 +47,16 @@ def check_cluster(world: World, location: str, body: Json) -> None:
     name = str(body.get("subnetwork") or network).rsplit("/", 1)[-1]
     subnet = world.compute.get("subnetworks", f"regions/{region}", name)
     if subnet is None or subnet["network"] != found["selfLink"]:
-        raise invalid_argument(f'Network "{network}" has no subnetwork named "{name}" in region "{region}".')
+        path = world.compute.path("subnetworks", f"regions/{region}", name)
+        raise invalid_argument(f'Subnetwork "{path}" is not valid for Network "{network}".')
     if subnet.get("purpose", "PRIVATE") != "PRIVATE":
         raise invalid_argument(f'Subnetwork "{name}" has purpose {subnet["purpose"]} and can not be used by a cluster.')
     for zone in body.get("locations", []):
         if catalog.ZONES.get(zone) != region:
             raise invalid_argument(f'Location "{zone}" is not a zone of region "{region}".')
-    if "nodePools" in body and (body.get("initialNodeCount") or body.get("nodeConfig")):
+    if body.get("nodePools") and (body.get("initialNodeCount") or body.get("nodeConfig")):
         raise invalid_argument("Cannot specify both node pools and initial node count or node config.")
-    if "nodePools" not in body and not body.get("initialNodeCount"):
+    if not body.get("nodePools") and not body.get("initialNodeCount"):
         raise invalid_argument("Cluster.initial_node_count must be greater than zero.")
 
 
@@ -91,7 +92,7 @@ def _check_machine(pool: Json) -> None:
         if zone not in catalog.ZONES:
             raise invalid_argument(f'Location "{zone}" does not exist.')
         if name not in {machine.name for machine in machine_types(zone)}:
-            raise invalid_argument(f'Machine type with name "{name}" does not exist in zone "{zone}".')
+            raise invalid_argument(f'Invalid machine type "{name}" in zone "{zone}": GCE_NOT_FOUND')
         if gpu is not None:
             _check_accelerator(name, gpu, zone)
 
@@ -101,6 +102,10 @@ def _check_accelerator(machine: str, gpu: Json, zone: str) -> None:
     if kind is None or zone not in kind.zones:
         raise invalid_argument(f'Accelerator type "{gpu.get("acceleratorType")}" does not exist in zone {zone}.')
     family = catalog.MACHINE_TYPES[machine].family
+    if machine == DEFAULT_MACHINE:
+        raise invalid_argument(
+            f"Cannot use default machine type ({machine}) with GPUs; choose a different machine type."
+        )
     if family not in kind.families:
         raise invalid_argument(f"[{kind.name}, {machine}] features are not compatible for creating instance.")
     if int(gpu["acceleratorCount"]) not in kind.counts:

@@ -21,6 +21,7 @@ SCOPES = [f"https://www.googleapis.com/auth/{scope}" for scope in (
     "devstorage.read_only", "logging.write", "monitoring", "service.management.readonly", "servicecontrol",
     "trace.append")]  # fmt: skip
 STANDARD = "CHANNEL_STANDARD"
+DEFAULT_MACHINE = "e2-medium"
 
 
 def place(location: str) -> str:
@@ -63,18 +64,9 @@ def accelerator(pool: Json) -> Json | None:
     return {"acceleratorType": machine.gpus[0], "acceleratorCount": str(machine.gpus[1])}
 
 
-def new_cluster(world: World, location: str, body: Json, created: str) -> Json:
-    """The cluster as it stands when its creation begins; node pools are added by the caller."""
-    sent = copy.deepcopy(body)
-    name = sent["name"]
-    for old in ("initialNodeCount", "nodeConfig", "nodePools", "initialClusterVersion", "zone", "location", "endpoint"):
-        sent.pop(old, None)
-    network = sent.pop("network", "default").rsplit("/", 1)[-1]
-    subnetwork = sent.pop("subnetwork", network).rsplit("/", 1)[-1]
-    path = resource_path(world.project, location, name)
-    digest = short_hash(world.project, location, name, length=64)
-    region = catalog.region_of(location)
-    defaults: Json = {
+def _cluster_defaults() -> Json:
+    """Fields that GKE fills whatever the caller sent."""
+    return {
         "addonsConfig": {
             "dnsCacheConfig": {"enabled": True},
             "gcePersistentDiskCsiDriverConfig": {"enabled": True},
@@ -96,7 +88,20 @@ def new_cluster(world: World, location: str, body: Json, created: str) -> Json:
         "legacyAbac": {},
         "autopilot": {},
     }
-    cluster = {**defaults, **sent}
+
+
+def new_cluster(world: World, location: str, body: Json, created: str) -> Json:
+    """The cluster as it stands when its creation begins; node pools are added by the caller."""
+    sent = copy.deepcopy(body)
+    name = sent["name"]
+    for old in ("initialNodeCount", "nodeConfig", "nodePools", "initialClusterVersion", "zone", "location", "endpoint"):
+        sent.pop(old, None)
+    network = sent.pop("network", "default").rsplit("/", 1)[-1]
+    subnetwork = sent.pop("subnetwork", network).rsplit("/", 1)[-1]
+    path = resource_path(world.project, location, name)
+    digest = short_hash(world.project, location, name, length=64)
+    region = catalog.region_of(location)
+    cluster = {**_cluster_defaults(), **sent}
     cluster["networkConfig"] = {
         "serviceExternalIpsConfig": {},
         "defaultEnablePrivateNodes": False,
@@ -178,13 +183,10 @@ def label_fingerprint(labels: dict[str, str]) -> str:
     return short_hash(*(f"{key}={value}" for key, value in sorted(labels.items())))
 
 
-def new_pool(world: World, cluster: Json, body: Json, version: str) -> Json:
-    """A node pool as it stands when its creation begins."""
-    pool = copy.deepcopy(body)
-    location, name = cluster["location"], pool["name"]
-    sent = pool.get("config", {})
-    config: Json = {
-        "machineType": "e2-medium",
+def _node_config(sent: Json) -> Json:
+    """Settings of a pool's nodes with GKE's defaults."""
+    return {
+        "machineType": DEFAULT_MACHINE,
         "diskSizeGb": 100,
         "diskType": "pd-balanced",
         "imageType": "COS_CONTAINERD",
@@ -198,6 +200,13 @@ def new_pool(world: World, cluster: Json, body: Json, version: str) -> Json:
         "resourceLabels": {"goog-gke-node-pool-provisioning-model": "spot" if sent.get("spot") else "on-demand"},
         **sent,
     }
+
+
+def new_pool(world: World, cluster: Json, body: Json, version: str) -> Json:
+    """A node pool as it stands when its creation begins."""
+    pool = copy.deepcopy(body)
+    location, name = cluster["location"], pool["name"]
+    config = _node_config(pool.get("config", {}))
     for gpu in config.get("accelerators", []):
         gpu.setdefault("acceleratorCount", "1")
         # GKE installs the default driver by itself since 1.30.1-gke.1156000.

@@ -114,19 +114,23 @@ class Method:
     def template(self) -> str:
         return f"/{self.document.content['servicePath']}{self.spec['path']}"
 
+    @property
+    def flat(self) -> str:
+        """The path with every ``{+name}`` spelt out: ``/v1/projects/{projectsId}/locations/...``."""
+        return f"/{self.document.content['servicePath']}{self.spec.get('flatPath', self.spec['path'])}"
+
     @cached_property
     def segments(self) -> int | None:
         """Number of path segments; None where a parameter may hold any number of them."""
         patterns = [str(value.get("pattern", "")) for value in self.spec.get("parameters", {}).values()]
         if any(re.search(r"(?<!\\)\.[*+]", pattern) for pattern in patterns):
             return None
-        flat = f"/{self.document.content['servicePath']}{self.spec.get('flatPath', self.spec['path'])}"
-        return flat.count("/")
+        return None if "{+" in self.flat else self.flat.count("/")
 
     @cached_property
     def literal(self) -> int:
         """Length of the fixed text: the more, the more specific."""
-        return len(re.sub(r"\{[^}]+\}", "", self.template))
+        return len(re.sub(r"\{[^}]+\}", "", self.flat))
 
     @cached_property
     def _matcher(self) -> tuple[re.Pattern[str], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -104,6 +105,7 @@ class Emulator:
         self.requests = 0
         self.started = time.time()
         self._autoscaling = threading.Lock()
+        self._starting = threading.Lock()
 
     # --- requests ----------------------------------------------------------------------------------------------
 
@@ -175,7 +177,11 @@ class Emulator:
         call = Call(self, method, params, query, body, identity)
         if host == "compute.googleapis.com":
             compute.authorize(call)
-        answer = self._handler(identifier, host)(call)
+        # Container and activation calls first look whether something is running and then start: one at a time.
+        # (Compute's do not: operations.wait is a POST that takes minutes.)
+        single = method.verb != "GET" and host in ("container.googleapis.com", "serviceusage.googleapis.com")
+        with self._starting if single else contextlib.nullcontext():
+            answer = self._handler(identifier, host)(call)
         self._check_answer(method, answer)
         fields = query.get("fields") or query.get("$fields")
         return listing.mask(answer, fields[-1]) if fields else answer

@@ -24,7 +24,10 @@ def compile_filter(text: str) -> Predicate:
     """
     if not text.strip():
         return lambda item: True
-    rest = re.sub(r"[()]", " ", _hide(text))
+    hidden = _hide(text)
+    if hidden.count("(") != hidden.count(")"):
+        raise compute_invalid("filter", text, "Invalid list filter expression.")
+    rest = re.sub(r"[()]", " ", hidden)
     terms: list[Predicate] = []
     position = 0
     while position < len(rest):

@@ -255,6 +255,10 @@ class NodeFleet:
             "status": "READY",
         }
         with self.world.mutate():
+            if self.world.clusters.get(key) is not cluster or cluster["status"] == "STOPPING":
+                raise OperationFailed(
+                    f"Cluster {cluster['name']} was deleted while node {spec.name} was being created."
+                )
             self.world.compute.insert("disks", zone, disk)
             self.world.compute.insert("instances", zone, instance_body(self.world, cluster, pool, spec, addresses))
 

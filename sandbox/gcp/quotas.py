@@ -13,13 +13,13 @@ Json = dict[str, Any]
 
 def region_limit(world: World, region: str, metric: str) -> float:
     """Limit of a regional metric. A planted ``gpu-quota`` caps every GPU metric."""
-    limit = world.region_quotas.get(region, {}).get(metric, 0.0)
+    limit = float(world.region_quotas.get(region, {}).get(metric, 0.0))
     planted = world.faults.gpu_limit()
     return limit if planted is None or not is_gpu(metric) else min(limit, float(planted))
 
 
 def project_limit(world: World, metric: str) -> float:
-    limit = world.project_quotas.get(metric, 0.0)
+    limit = float(world.project_quotas.get(metric, 0.0))
     planted = world.faults.gpu_limit()
     return limit if planted is None or metric != "GPUS_ALL_REGIONS" else min(limit, float(planted))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from typing import Any
 
 from sandbox.gcp import catalog
@@ -98,7 +99,9 @@ def _check_managed(call: Call, body: Json, wanted: ipaddress.IPv4Network, networ
     allowed = {"name", "ipCidrRange", "network", "purpose", "role", "region", "description"}
     extra = [key for key in body if key not in allowed and body[key]]
     if extra:
-        raise ApiError(400, f"Invalid field set in subnetwork with purpose {purpose}.", reason="invalid")
+        shown = json.dumps(body[extra[0]], indent=2).replace("\n", "")
+        why = f"Invalid field set in subnetwork with purpose {purpose}."
+        raise compute_invalid(f"resource.{extra[0]}", shown, why)
     if wanted.prefixlen > SMALLEST_PROXY_PREFIX:
         why = f"Subnetwork with purpose {purpose} must have a range of at least 64 addresses (/26 or larger)."
         raise compute_invalid(RANGE_FIELD, body["ipCidrRange"], why)

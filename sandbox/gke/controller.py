@@ -20,7 +20,7 @@ from sandbox.gke.envoy import EnvoyFleet
 from sandbox.gke.events import Recorder
 from sandbox.gke.gateway import Durations, Progress, Step
 from sandbox.gke.health import Prober
-from sandbox.gke.kubeapi import Admin, ApiError, Cache, Client, Object
+from sandbox.gke.kubeapi import PASSING, Admin, ApiError, Cache, Client, Object
 from sandbox.gke.model import Configuration, Problem
 from sandbox.gke.names import Namer
 from sandbox.gke.parts import Key, Part, Planner
@@ -110,7 +110,7 @@ class GatewayController:
             try:
                 pause = self.sync()
             except Exception as error:
-                passing = isinstance(error, OSError) or (isinstance(error, ApiError) and error.code in (404, 409))
+                passing = isinstance(error, OSError) or (isinstance(error, ApiError) and error.code in PASSING)
                 level = logging.DEBUG if passing else logging.ERROR
                 log.log(level, "gateway controller of %s: %r", self._key, error, exc_info=level == logging.ERROR)
                 pause = 1.0
@@ -159,7 +159,11 @@ class GatewayController:
             wanted = pools.shadow_service(pool)
             meta = wanted["metadata"]
             if pools.service_differs(current.snapshot.find("Service", meta["namespace"], meta["name"]), wanted):
-                self._cache.observe("Service", self._client.apply(SERVICE, wanted))
+                try:
+                    self._cache.observe("Service", self._client.apply(SERVICE, wanted))
+                except ApiError as error:
+                    if error.code not in PASSING:
+                        raise
 
     # --- one Gateway -------------------------------------------------------------------------------------------
 
@@ -222,7 +226,7 @@ class GatewayController:
 
     def _gce_problem(self, planner: Planner, config: Configuration, routes_pool: bool) -> Problem | None:
         place = planner.place
-        proxy = planner.namer.gateway(config.namespace, config.name, "proxy")
+        proxy = planner.gateway_name(config, "proxy")
         return gateway.gce_problem(
             config,
             pools=routes_pool,
@@ -284,7 +288,7 @@ class GatewayController:
 
     def _annotate(self, current: Pass, item: Object, live: Configuration, made: list[Part], arrived: bool) -> None:
         meta = item["metadata"]
-        extension = [current.planner.namer.gateway(live.namespace, live.name, "extension")]
+        extension = [current.planner.gateway_name(live, "extension")]
         pool_extensions = extension if live.routes_pools() else []
         wanted = parts.annotation_values(current.planner.place, made, pool_extensions)
         have = meta.get("annotations") or {}
@@ -335,6 +339,6 @@ class GatewayController:
         try:
             self._client.patch(GATEWAY, meta["name"], meta["namespace"], change)
         except ApiError as error:
-            if error.code not in (404, 409):
+            if error.code not in PASSING:
                 raise
             self._wake.set()

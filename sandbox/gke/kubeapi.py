@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 MANAGER = "sandbox-gke"
+# Refusals that the next look mends: namespace being terminated, object gone, written by somebody else meanwhile.
+PASSING = (403, 404, 409)
 _WATCH_SECONDS = 240
 
 

@@ -57,13 +57,15 @@ class Namer:
         suffix = base36(f"{self._cluster}/{klass}/{namespace}/{service}/{port}", 12)
         return _joined(self.prefix, [namespace, service, str(port)], suffix)
 
-    def gateway(self, namespace: str, name: str, role: str = "") -> str:
+    def gateway(self, klass: str, namespace: str, name: str, role: str) -> str:
         """Parts of one Gateway: the target proxy and URL map share a name, address and rule have their own."""
-        return _joined(self.prefix, [namespace, name], base36(f"{self._cluster}/{namespace}/{name}/{role}", 12))
+        suffix = base36(f"{self._cluster}/{klass}/{namespace}/{name}/{role}", 12)
+        return _joined(self.prefix, [namespace, name], suffix)
 
     def firewall(self, network: str, scope: str) -> str:
         """The one firewall rule that all Gateways of a cluster and scope share."""
-        return f"{self.prefix}-l7-{network}-{scope}"[:_LIMIT]
+        room = _LIMIT - len(f"{self.prefix}-l7--{scope}")
+        return f"{self.prefix}-l7-{trim([network], room)[0]}-{scope}"
 
     def network_endpoint_group(self, namespace: str, service: str, port: int) -> str:
         """NEG of a Service port; the same name in every zone."""

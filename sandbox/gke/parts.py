@@ -100,11 +100,14 @@ class Planner:
     def backend_name(self, config: Configuration, backend: Backend) -> str:
         return self.namer.backend_service(config.klass.name, *backend.key)
 
+    def gateway_name(self, config: Configuration, role: str) -> str:
+        return self.namer.gateway(config.klass.name, config.namespace, config.name, role)
+
     def neg_name(self, backend: Backend) -> str:
         return self.namer.network_endpoint_group(*backend.key)
 
     def address_key(self, config: Configuration) -> Key:
-        name = config.named_address or self.namer.gateway(config.namespace, config.name, "address")
+        name = config.named_address or self.gateway_name(config, "address")
         return "addresses", self.scope(config), name
 
     def _url(self, key: Key) -> str:
@@ -204,7 +207,7 @@ class Planner:
             pairs_of = zip(hosts, matchers, strict=True)
             body["hostRules"] = [{"hosts": [host], "pathMatcher": item["name"]} for host, item in pairs_of]
             body["pathMatchers"] = matchers
-        return Part("urlMaps", scope, self.namer.gateway(config.namespace, config.name, "proxy"), body)
+        return Part("urlMaps", scope, self.gateway_name(config, "proxy"), body)
 
     def _action(self, config: Configuration, backends: Iterable[tuple[Backend, int]], fallback: str) -> Json:
         weighted = []
@@ -219,14 +222,14 @@ class Planner:
 
     def _proxy(self, config: Configuration) -> Part:
         scope = self.scope(config)
-        name = self.namer.gateway(config.namespace, config.name, "proxy")
+        name = self.gateway_name(config, "proxy")
         body = {"description": self._gateway_description(config), "urlMap": self._url(("urlMaps", scope, name))}
         return Part("targetHttpProxies", scope, name, body)
 
     def _front(self, config: Configuration, address: str) -> list[Part]:
         scope = self.scope(config)
         description = self._gateway_description(config)
-        proxy = self.namer.gateway(config.namespace, config.name, "proxy")
+        proxy = self.gateway_name(config, "proxy")
         tier = {} if config.klass.internal else {"networkTier": "PREMIUM"}
         inside = {"subnetwork": self._subnetwork} if config.klass.internal else {}
         found = []
@@ -249,7 +252,7 @@ class Planner:
                 **inside,
                 **({"network": self._network} if config.klass.regional else {}),
             }
-            found.append(Part("forwardingRules", scope, self.namer.gateway(config.namespace, config.name, role), body))
+            found.append(Part("forwardingRules", scope, self.gateway_name(config, role), body))
         return found
 
 

@@ -9,7 +9,7 @@ from sandbox.gke.compute import World
 from sandbox.gke.conditions import condition, merge
 from sandbox.gke.envoy import EnvoyFleet
 from sandbox.gke.health import Prober, Target
-from sandbox.gke.kubeapi import ApiError, Cache, Client, Object
+from sandbox.gke.kubeapi import PASSING, ApiError, Cache, Client, Object
 from sandbox.gke.model import Backend, Configuration
 from sandbox.gke.parts import Planner
 from sandbox.gke.snapshot import SERVICE_NEG, Snapshot
@@ -124,7 +124,7 @@ class Serving:
                 done = self._client.patch(SERVICE_NEG, name, backend.namespace, {"status": status}, "status")
                 self._cache.observe(SERVICE_NEG.kind, done)
         except ApiError as error:
-            if error.code not in (404, 409):
+            if error.code not in PASSING:
                 raise
 
     def _neg_status(self, name: str, zones: Sequence[str], found: Object) -> Object:

@@ -9,7 +9,7 @@ from sandbox.gke import gateway, policies, pools, routes
 from sandbox.gke.conditions import status_of
 from sandbox.gke.events import Recorder
 from sandbox.gke.gateway import Progress
-from sandbox.gke.kubeapi import ApiError, Cache, Client, Object, Resource, key_of
+from sandbox.gke.kubeapi import PASSING, ApiError, Cache, Client, Object, Resource, key_of
 from sandbox.gke.model import CONTROLLER
 from sandbox.gke.routes import Binding
 from sandbox.gke.snapshot import BACKEND_POLICY, GATEWAY, HEALTH_POLICY, HTTP_ROUTE, POOL, Snapshot, qualified
@@ -36,7 +36,7 @@ class StatusWriter:
         try:
             found = self._client.patch(resource, name, namespace, {"status": change}, "status")
         except ApiError as error:
-            if error.code not in (404, 409):
+            if error.code not in PASSING:
                 log.error("status of %s %s/%s: %s", resource.kind, namespace, name, error)
             return False
         self._cache.observe(resource.kind, found)

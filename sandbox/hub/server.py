@@ -14,8 +14,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from sandbox.hub.catalogue import ACCOUNTS, MODELS, Account, Model
+from sandbox.timing import Timing
 
 FILE = re.compile(r"/(?P<model>[^/]+/[^/]+)/(?P<verb>resolve|raw)/(?P<revision>[^/]+)/(?P<file>.+)")
+# Ours: how long the pretended download and start-up of a model server take at the sandbox's present speed.
+WEIGHTS_HEADER = "X-Llmd-Sandbox-Weights-Seconds"
+STARTUP_HEADER = "X-Llmd-Sandbox-Startup-Seconds"
 API = re.compile(r"/api/models/(?P<model>[^/]+/[^/]+)(?:/revision/(?P<revision>[^/]+))?")
 
 
@@ -146,16 +150,31 @@ def gate(model: Model, account: Account | None) -> Answer | None:
 
 
 class Hub(ThreadingHTTPServer):
-    """The running stand-in. ``faults`` may be changed while it runs; ``stop()`` ends it."""
+    """The running stand-in. ``faults`` may be changed while it runs; ``stop()`` ends it.
+
+    With a ``timing`` every answer tells model servers how long to pretend (see the two headers above).
+    """
 
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 64
 
-    def __init__(self, address: str, port: int) -> None:
+    def __init__(self, address: str, port: int, timing: Timing | None = None) -> None:
         self.faults = Faults()
+        self._timing = timing
         super().__init__((address, port), _Handler)
         self.thread = threading.Thread(target=self.serve_forever, args=(0.1,), name="hub", daemon=True)
+
+    def pauses(self) -> dict[str, str]:
+        """The timing headers, empty without a timing."""
+        if self._timing is None:
+            return {}
+        weights, startup = (self._timing.seconds(event) for event in ("weights-download", "model-server-start"))
+        return {WEIGHTS_HEADER: f"{weights:.3f}", STARTUP_HEADER: f"{startup:.3f}"}
+
+    def close(self) -> None:
+        """Close the port of a hub that never served."""
+        self.server_close()
 
     def stop(self) -> None:
         """Stop answering and close the port."""
@@ -183,7 +202,8 @@ class _Handler(BaseHTTPRequestHandler):
         payload = said.payload()
         self.send_response(said.status)
         self.send_header("X-Request-Id", f"Root=1-{uuid.uuid4().hex[:8]}-{uuid.uuid4().hex[:24]}")
-        for key, value in {"Content-Type": "application/json; charset=utf-8", **said.headers}.items():
+        ordinary = {"Content-Type": "application/json; charset=utf-8", **self.server.pauses()}
+        for key, value in {**ordinary, **said.headers}.items():
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(payload)))
         self.end_headers()
@@ -194,11 +214,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Silent: the daemon's log would otherwise fill with every start of a model server."""
 
 
-def serve(address: str, port: int) -> Hub:
+def serve(address: str, port: int, timing: Timing | None = None) -> Hub:
     """Start the hub stand-in on ``address:port`` in a thread of its own (port 0: any free one).
+
+    ``timing``: the sandbox's speed, so that model servers' start-up follows it.
 
     Raises OSError where the address cannot be bound.
     """
-    hub = Hub(address, port)
+    hub = Hub(address, port, timing)
     hub.thread.start()
     return hub

@@ -42,6 +42,8 @@ NAMES = (
 )
 
 _LABELS = {"org.opencontainers.image.description": "llmd.gke sandbox stand-in; not the upstream image"}
+# A pull of this image takes what such a pull takes (an event of sandbox.timing), where the node pulls it at all.
+_LARGE = {"llmd.sandbox/pull-timing": "image-pull"}
 # The host's /usr hides the image's own /usr/local/bin, so the script lies in a folder that nothing is mounted over too.
 _SCRIPT_FOLDERS = ("opt/llmd/bin", "usr/local/bin")
 
@@ -69,7 +71,7 @@ def model_server(name: str, host: Host) -> Image:
     """An image whose ``vllm`` command is the stand-in (the chart overrides the entrypoint by ``vllm serve``)."""
     script = f'#!/bin/sh\nexec {shlex.quote(host.python)} -P -m sandbox.images.model_server "$@"\n'.encode()
     files = {f"{folder}/vllm": script for folder in _SCRIPT_FOLDERS}
-    return Image(name, (f"/{_SCRIPT_FOLDERS[0]}/vllm",), host.common(), files, _LABELS)
+    return Image(name, (f"/{_SCRIPT_FOLDERS[0]}/vllm",), host.common(), files, _LABELS, _LARGE)
 
 
 def endpoint_picker(name: str, host: Host) -> Image:

@@ -30,6 +30,7 @@ class Image:
     environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)  # of the archive's index entry
     folders: Sequence[str] = FOLDERS
     architecture: str = "amd64"
 
@@ -101,6 +102,7 @@ def archive(image: Image) -> bytes:
         "size": len(manifest),
         "platform": {"architecture": image.architecture, "os": "linux"},
         "annotations": {
+            **image.annotations,
             "io.containerd.image.name": image.name,
             "org.opencontainers.image.ref.name": image.name.rpartition(":")[2],
         },

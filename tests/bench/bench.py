@@ -64,7 +64,12 @@ def run(words: list[str], environment: dict[str, str]) -> str:
 
 def playbook(environment: dict[str, str], home: str) -> float:
     """Seconds of one whole run of pattern1.yml."""
-    command = ["ansible-playbook", "-i", str(REPOSITORY / "inventories/sandbox"), str(REPOSITORY / "playbooks/pattern1.yml")]
+    command = [
+        "ansible-playbook",
+        "-i",
+        str(REPOSITORY / "inventories/sandbox"),
+        str(REPOSITORY / "playbooks/pattern1.yml"),
+    ]
     start = time.monotonic()
     subprocess.run(command, env=environment, cwd=home, check=True, stdout=subprocess.DEVNULL)
     return time.monotonic() - start
@@ -76,7 +81,12 @@ def show(what: str, value: float, unit: str, aim: str) -> None:
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as home:
-        environment = {**os.environ, "HOME": home, "LLMD_SANDBOX_NAME": "bench", "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
+        environment = {
+            **os.environ,
+            "HOME": home,
+            "LLMD_SANDBOX_NAME": "bench",
+            "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+        }
         run(["down"], environment)
         start = time.monotonic()
         run(["up", "--speed", "0", "--port", "0"], environment)

@@ -18,7 +18,10 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAME = "test"
-RECAP = re.compile(r"^(?P<host>\S+)\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)\s+unreachable=(?P<unreachable>\d+)\s+failed=(?P<failed>\d+)", re.M)
+RECAP = re.compile(
+    r"^(?P<host>\S+)\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)\s+unreachable=(?P<unreachable>\d+)\s+failed=(?P<failed>\d+)",
+    re.M,
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,12 @@ class Sandbox:
     def cli(self, *words: str, check: bool = True, timeout: float = 900) -> str:
         done = subprocess.run(
             [str(REPOSITORY / "sandbox" / "sandbox"), *words],
-            env=self.environment, capture_output=True, text=True, timeout=timeout, check=False, cwd="/",
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            cwd="/",
         )
         if check:
             assert done.returncode == 0, f"sandbox {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -64,11 +72,22 @@ class Sandbox:
         extra = ["-e", json.dumps(variables)] if variables else []
         return ["ansible-playbook", "-i", str(REPOSITORY / "inventories/sandbox"), str(path), *arguments, *extra]
 
+    def environment_of(self, playbook: str) -> dict[str, str]:
+        """Playbooks of the project find their collection by themselves; those of the tests are told where it is."""
+        if playbook.startswith("tests/"):
+            return {**self.environment, "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "playbooks/collections")}
+        return self.environment
+
     def playbook(self, playbook: str, *arguments: str, timeout: float = 900, **variables: Any) -> Run:
         started = time.monotonic()
         done = subprocess.run(
             self.playbook_command(playbook, *arguments, **variables),
-            env=self.environment, capture_output=True, text=True, timeout=timeout, check=False, cwd=self.home,
+            env=self.environment_of(playbook),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            cwd=self.home,
         )
         run = Run(done.returncode, done.stdout + done.stderr, time.monotonic() - started)
         self.runs.append(run)
@@ -77,8 +96,13 @@ class Sandbox:
     def playbook_killed_when(self, marker: str, playbook: str, *, timeout: float = 300) -> str:
         """Start a playbook and kill its whole session as soon as ``marker`` shows in its output."""
         child = subprocess.Popen(
-            self.playbook_command(playbook), env=self.environment, cwd=self.home, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            self.playbook_command(playbook),
+            env=self.environment_of(playbook),
+            cwd=self.home,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         assert child.stdout is not None
         seen, deadline = "", time.monotonic() + timeout
@@ -100,7 +124,11 @@ class Sandbox:
 
 
 def ansible_environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
-    keep = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "LLMD_", "GOOGLE_", "GCP_", "CLOUDSDK_", "K8S_", "HF_"))}
+    keep = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("ANSIBLE_", "LLMD_", "GOOGLE_", "GCP_", "CLOUDSDK_", "K8S_", "HF_"))
+    }
     return {
         **keep,
         "HOME": str(home),

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark import mock_server, statistics
@@ -17,6 +18,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.benchmark.client import C
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.runner import Context, Run, quiet_collector
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.shapes import Load, LoadResult, Record, Target
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.workload import Length, Spec, Workload
+from ansible_collections.llmd.gke.plugins.module_utils.errors import LlmdError
 
 TOKENS = 20
 SECONDS = 4.0
@@ -44,7 +46,7 @@ def calibrate(
     level = max(LEAST, concurrency)
     count = requests or max(level * 4, int(level * seconds / (settings.ttft + tokens * settings.itl)))
     progress(f"benchmark: calibrating this client against a mock server ({level} at once, {count} requests)")
-    with mock_server.running(settings) as port:
+    with _trouble_told(), mock_server.running(settings) as port:
         target = Target.parse(f"http://{mock_server.ADDRESS}:{port}", "calibration")
         cpu = time.process_time()
         # no warm-up that counts less: but the connections are opened before
@@ -57,6 +59,20 @@ def calibrate(
     outcome.update(concurrency=level, cpu_seconds=round(cpu, 3))
     outcome["configured"] = {"ttft": settings.ttft, "itl": settings.itl, "jitter": settings.jitter, "tokens": tokens}
     return outcome
+
+
+@contextlib.contextmanager
+def _trouble_told() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError) as error:
+        raise LlmdError(
+            "This client could not be calibrated.",
+            code="CALIBRATION_FAILED",
+            where=mock_server.ADDRESS,
+            why=f"{type(error).__name__}: {error}",
+            remedy="Look for a firewall on loopback; calibrate: false measures without knowing the error.",
+        ) from error
 
 
 async def _measure(target: Target, load: Load, tokens: int) -> LoadResult:
@@ -161,8 +177,8 @@ def describe(calibration: Mapping[str, Any] | None) -> str:
     ttft, itl = calibration["errors"]["ttft"], calibration["errors"]["itl"]
     rate = calibration["output_tokens_per_second"]["relative"]
     return (
-        f"Against a server of known latency ({calibration['concurrency']} at once, {calibration['requests']} requests) this "
-        f"client was wrong by {ttft['p50']['error'] * 1000:+.2f} ms ({ttft['p50']['relative']:+.2%}) in TTFT p50, "
+        f"Against a server of known latency ({calibration['concurrency']} at once, {calibration['requests']} requests) "
+        f"this client was wrong by {ttft['p50']['error'] * 1000:+.2f} ms ({ttft['p50']['relative']:+.2%}) in TTFT p50, "
         f"{ttft['p99']['error'] * 1000:+.2f} ms ({ttft['p99']['relative']:+.2%}) in TTFT p99, "
         f"{itl['p50']['relative']:+.2%} in ITL p50 and {rate:+.2%} in tokens/s."
     )

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Streaming HTTP/1.1 client for measuring: connections are reused, bytes are stamped as they arrive, parsed afterwards."""
+"""Streaming HTTP/1.1 client for measuring: connections are reused, bytes are stamped as they arrive, parsed after."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Outgoing:
 class Inbox:
     """Bytes of all connections in order of arrival.
 
-    Reading and parsing are apart: when many sockets are ready at once, all of them are stamped first (microseconds each)
-    and parsed after, so that parsing the answer of one request does not delay the time stamp of the next.
+    Reading and parsing are apart: when many sockets are ready at once, all of them are stamped first (microseconds
+    each) and parsed after, so that parsing the answer of one request does not delay the time stamp of the next.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -55,7 +55,9 @@ class Inbox:
 class Connection(asyncio.Protocol):
     """One connection; carries one request at a time."""
 
-    def __init__(self, inbox: Inbox, loop: asyncio.AbstractEventLoop, on_idle_loss: Callable[[Connection], None]) -> None:
+    def __init__(
+        self, inbox: Inbox, loop: asyncio.AbstractEventLoop, on_idle_loss: Callable[[Connection], None]
+    ) -> None:
         self._inbox = inbox
         self._loop = loop
         self._on_idle_loss = on_idle_loss

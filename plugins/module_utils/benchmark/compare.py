@@ -32,8 +32,10 @@ class Side:
     workload: Workload
 
 
-async def run_interleaved(first: Side, second: Side, load: Load, groups: int, context: Context) -> dict[str, LoadResult]:
-    """Both loads in blocks, ABBA and BAAB by turns; each target gets ``load.requests`` in half of ``load.duration`` * 2.
+async def run_interleaved(
+    first: Side, second: Side, load: Load, groups: int, context: Context
+) -> dict[str, LoadResult]:
+    """Both loads in blocks, ABBA and BAAB by turns; each target gets ``load.requests`` and ``load.duration`` in all.
 
     Returns {"a": ..., "b": ...}; their records carry the number of their block. A block ends on count or time like any
     load; an interruption or a spent error budget ends the whole.
@@ -46,11 +48,12 @@ async def run_interleaved(first: Side, second: Side, load: Load, groups: int, co
         runs[key] = Run(replace(load, requests=size), side.sender, side.workload, side.label, context)
         await runs[key].warm_up()
         runs[key].load = block
-    results = {key: LoadResult(replace(load, requests=size * 2 * groups), sides[key].label) for key in sides}
+    whole = replace(load, requests=size * 2 * groups)
+    results = {key: LoadResult(whole, sides[key].label, edges=[0.0]) for key in sides}
     for number, key in enumerate(interleaving(groups)):
         run, total = runs[key], results[key]
         run.result = LoadResult(block, sides[key].label, warmup=run.result.warmup)
-        run.block = number
+        run.block, run.before, run.of = number, len(total.records), whole.requests
         _add(total, await run.measure())
         if run.result.stop_reason in ("interrupted", "error_budget"):
             total.stop_reason = run.result.stop_reason
@@ -67,6 +70,7 @@ def _add(total: LoadResult, part: LoadResult) -> None:
     total.unfinished += part.unfinished
     total.peak_in_flight = max(total.peak_in_flight, part.peak_in_flight)
     total.ended += part.window
+    total.edges.append(total.ended)
     for record in part.records:
         _move(record, shift)
 

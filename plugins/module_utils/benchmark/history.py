@@ -32,7 +32,8 @@ def fingerprint(content: Mapping[str, Any]) -> str:
 def line_of(summary: Mapping[str, Any], *, when: str, run: str, key: str) -> dict[str, Any]:
     """The line of a run that the history keeps."""
     figures = {name: {part: find(summary, name).get(part) for part in ("value", "low", "high")} for name in FIGURES}
-    return {"when": when, "run": run, "key": key, "target": summary["target"], "level": summary["level"], "figures": figures}
+    whose = {"target": summary["target"], "level": summary["level"]}
+    return {"when": when, "run": run, "key": key, **whose, "figures": figures}
 
 
 def read(path: str) -> list[dict[str, Any]]:
@@ -63,7 +64,7 @@ def append(path: str, lines: Sequence[Mapping[str, Any]]) -> None:
 def against_last(current: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Changes from the last run with the same key: {since, figures: [{metric, before, now, relative, verdict}]}.
 
-    verdict: better or worse where the difference is larger than chance (both intervals give the standard errors) and than
+    verdict: better or worse where the difference is larger than chance (both intervals give the noise) and than
     LEAST_CHANGE; same otherwise. Two runs are one comparison each: for a cause measure both interleaved (A/B).
     """
     before = next((line for line in reversed(earlier) if line["key"] == current["key"]), None)

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reading HTTP/1.1 answers piece by piece: status line, header, and a body that is chunked, counted or ends with the line."""
+"""Reading HTTP/1.1 answers piece by piece: status line, header, and a chunked, counted or open-ended body."""
 
 from __future__ import annotations
 

@@ -11,21 +11,23 @@ import os
 import platform
 import secrets
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark import calibration, compare, history, metrics, slo
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.client import Client
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.runner import Context, Run, quiet_collector
+from ansible_collections.llmd.gke.plugins.module_utils.benchmark.schedule import block_size
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.shapes import Load, LoadResult, Record, Target
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.workload import Spec, Workload
-from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError
+from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, LlmdError
 
 SCHEMA = "llmd.gke/benchmark/1"
 FLUSH_EVERY = 1.0
+WRAPPED = "The data set was used more than once: repeated prompts may come from the prefix cache."
 TIME_POINTS = ("intended", "sent", "first", "last", "end")
 
 
@@ -57,10 +59,10 @@ class Plan:
                 raise ConfigurationError(
                     "Two targets are compared in a closed loop only.",
                     code="LOAD_INVALID",
-                    remedy="Give concurrency instead of rate, or leave the second target out.",
+                    remedy="Give concurrency instead of rate, or no second target.",
                 )
         if self.against and not 1 <= self.groups <= 100:
-            raise ConfigurationError("groups lies between 1 and 100.", code="LOAD_INVALID", remedy="5 is a good number.")
+            raise ConfigurationError("groups lies between 1 and 100.", code="LOAD_INVALID", remedy="5 does well.")
         slo.check(self.expectations)
 
     def describe(self) -> dict[str, Any]:
@@ -70,7 +72,7 @@ class Plan:
         for load in self.loads:
             measured = load.requests
             if self.against:
-                measured = compare.block_size(load.requests, self.groups, int(load.level)) * 2 * self.groups
+                measured = block_size(load.requests, self.groups, int(load.level)) * 2 * self.groups
             requests += sides * (measured + load.warmup)
         longest = sum(sides * (load.duration * 2 + min(30.0, load.request_timeout)) for load in self.loads)
         return {
@@ -106,13 +108,16 @@ class RequestLog:
         for name in TIME_POINTS:
             if content[name] is not None:
                 content[name] = round(content[name] - self._start, 6)
-        self._stream.write(json.dumps(content) + "\n")
-        if self._now() - self._flushed > FLUSH_EVERY:
-            self._flushed = self._now()
-            self._stream.flush()
+        try:
+            self._stream.write(json.dumps(content) + "\n")
+            if self._now() - self._flushed > FLUSH_EVERY:
+                self._flushed = self._now()
+                self._stream.flush()
+        except OSError:
+            self._stream = None  # a full disk ends the log, not the measurement
 
 
-def run(plan: Plan, *, progress: Callable[[str], Any], keep: Callable[[Outcome], None]) -> Outcome:
+def run(plan: Plan, *, progress: Callable[[str], Any], keep: Callable[[Outcome], Any]) -> Outcome:
     """Do what the plan says. ``keep`` is called with what there is after every level and at the end.
 
     Raises ConfigurationError before anything is sent; failures of the endpoint are counted in the report.
@@ -127,12 +132,28 @@ def run(plan: Plan, *, progress: Callable[[str], Any], keep: Callable[[Outcome],
     with contextlib.ExitStack() as stack:
         stream: IO[str] | None = None
         if plan.directory:
-            os.makedirs(plan.directory, exist_ok=True)
-            stream = stack.enter_context(open(Path(plan.directory) / "requests.jsonl", "w", encoding="utf-8"))
+            with writing(plan.directory):
+                os.makedirs(plan.directory, exist_ok=True)
+                stream = stack.enter_context(open(Path(plan.directory) / "requests.jsonl", "w", encoding="utf-8"))
         asyncio.run(_measure(plan, outcome, stream, progress, keep))
     _judge(plan, outcome)
     keep(outcome)
     return outcome
+
+
+@contextlib.contextmanager
+def writing(where: str) -> Iterator[None]:
+    """What cannot be written is told under one code."""
+    try:
+        yield
+    except OSError as error:
+        raise LlmdError(
+            f"The benchmark's results could not be written to {where}.",
+            code="ARTIFACT_NOT_WRITTEN",
+            where=where,
+            why=str(error),
+            remedy="Give a folder that can be written (artifacts_dir, history).",
+        ) from error
 
 
 def _head(plan: Plan) -> dict[str, Any]:
@@ -176,7 +197,7 @@ def workload_of(spec: Spec) -> dict[str, Any]:
 
 def now_text() -> str:
     """The time as history and report write it."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 async def _measure(
@@ -184,7 +205,7 @@ async def _measure(
     outcome: Outcome,
     stream: IO[str] | None,
     progress: Callable[[str], Any],
-    keep: Callable[[Outcome], None],
+    keep: Callable[[Outcome], Any],
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -214,7 +235,7 @@ async def _measure(
                 results = await compare.run_interleaved(*pair, load, plan.groups, context)
         _take(plan, outcome, results)
         if first.wraps or second.wraps:
-            outcome.report["notes"] = ["The data set was used more than once: repeated prompts may come from the prefix cache."]
+            outcome.report["notes"] = [WRAPPED]
         keep(outcome)
         if outcome.report["stop_reason"] in ("interrupted", "error_budget"):
             break
@@ -265,4 +286,5 @@ def _judge(plan: Plan, outcome: Outcome) -> None:
             report["since_last"].append({"target": summary["target"], **change})
         if result.stop_reason != "interrupted":
             lines.append(line)
-    history.append(plan.history, lines)
+    with writing(plan.history):
+        history.append(plan.history, lines)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,10 +18,10 @@ SLICES = 10
 DEFINITIONS = {
     "ttft": "seconds from sending a request on an open connection to the arrival of its first text",
     "ttft_intended": "the same from the moment the request was meant to be sent: waiting and connecting count",
-    "itl": "inter-token latency of one request: (last - first) / (tokens - 1); not e2e / tokens, which some tools call TPOT",
+    "itl": "inter-token latency of one request: (last - first) / (tokens - 1); not e2e / tokens, as in some tools",
     "e2e": "seconds from sending to the arrival of the last text",
     "e2e_intended": "the same from the moment the request was meant to be sent",
-    "output_tokens_per_second": "generated tokens of complete answers (prompt tokens do not count) over the measured window",
+    "output_tokens_per_second": "generated tokens of complete answers (no prompt tokens) over the measured window",
     "requests_per_second": "complete answers over the measured window",
     "goodput": "complete answers that kept every SLO, a second",
 }
@@ -79,10 +80,9 @@ def quantile(ordered: Sequence[float], percent: int) -> dict[str, Any]:
     share = percent / 100
     ranks = statistics.quantile_ranks(len(ordered), share) if ordered else None
     if ranks is None:
-        return {
-            "value": None,
-            "refused": f"p{percent} needs at least {statistics.needed(share)} complete answers; there are {len(ordered)}",
-        }
+        least = statistics.needed(share)
+        why = f"p{percent} needs at least {least} complete answers; there are {len(ordered)}"
+        return {"value": None, "refused": why}
     return {
         "value": statistics.percentile(ordered, share),
         "low": ordered[ranks[0] - 1],
@@ -116,43 +116,48 @@ def _tokens(good: Sequence[Record]) -> dict[str, Any]:
 
 
 def _throughput(result: LoadResult, good: Sequence[Record]) -> dict[str, Any]:
-    """Rates over the window; their intervals from SLICES equal parts of it (batch means)."""
+    """Rates over the window; their intervals from its parts (batch means).
+
+    The parts are the blocks of a comparison, else SLICES equal ones. Blocks begin and end idle, slices of another length
+    would beat with them.
+    """
     if not good or result.window <= 0:
         nothing = {"value": 0.0 if result.records else None}
         return {"output_tokens_per_second": nothing, "requests_per_second": dict(nothing)}
-    width = result.window / SLICES
-    tokens, answers = [0.0] * SLICES, [0.0] * SLICES
+    edges = list(result.edges) or [result.started + result.window * part / SLICES for part in range(SLICES + 1)]
+    tokens, answers = [0.0] * (len(edges) - 1), [0.0] * (len(edges) - 1)
     for record in good:
-        answers[min(SLICES - 1, int((record.end - result.started) / width))] += 1
-        _spread(record, result.started, width, tokens)
+        answers[_part(record.end, edges)] += 1
+        spread(record, edges, tokens)
     rates: dict[str, Any] = {}
-    for name, slices in (("output_tokens_per_second", tokens), ("requests_per_second", answers)):
-        interval = statistics.mean_interval([amount / width for amount in slices])
-        low, high = interval if interval else (0.0, 0.0)
-        rates[name] = {"value": sum(slices) / result.window, "low": max(0.0, low), "high": high}
+    for name, amounts in (("output_tokens_per_second", tokens), ("requests_per_second", answers)):
+        parts = [amount / (edges[n + 1] - edges[n]) for n, amount in enumerate(amounts) if edges[n + 1] > edges[n]]
+        rates[name] = {"value": sum(amounts) / result.window}
+        if interval := statistics.mean_interval(parts):
+            rates[name].update(low=max(0.0, interval[0]), high=interval[1])
     return rates
 
 
-def _spread(record: Record, started: float, width: float, slices: list[float]) -> None:
-    """Share a request's tokens out: the first when it came, the others evenly until the last."""
+def spread(record: Record, edges: Sequence[float], amounts: list[float]) -> None:
+    """Share a request's tokens out over the parts: the first when it came, the others evenly until the last."""
     if record.first is None or record.last is None:
         return
-    slices[_slice(record.first - started, width, len(slices))] += 1
-    rest = record.output_tokens - 1
+    start, stop = _part(record.first, edges), _part(record.last, edges)
+    amounts[start] += 1
+    rest, length = record.output_tokens - 1, record.last - record.first
     if rest <= 0:
         return
-    begin, length = record.first - started, record.last - record.first
-    if length <= 0:
-        slices[_slice(begin, width, len(slices))] += rest
+    if start == stop or length <= 0:
+        amounts[stop] += rest
         return
-    for position in range(_slice(begin, width, len(slices)), _slice(begin + length, width, len(slices)) + 1):
-        upper = (position + 1) * width if position < len(slices) - 1 else begin + length
-        overlap = min(upper, begin + length) - max(position * width, begin)
-        slices[position] += rest * max(0.0, overlap) / length
+    for part in range(start, stop + 1):
+        begin = record.first if part == start else edges[part]
+        end = record.last if part == stop else edges[part + 1]
+        amounts[part] += rest * (end - begin) / length
 
 
-def _slice(offset: float, width: float, count: int) -> int:
-    return max(0, min(count - 1, int(offset / width)))
+def _part(moment: float, edges: Sequence[float]) -> int:
+    return max(0, min(len(edges) - 2, bisect_right(edges, moment) - 1))
 
 
 def _goodput(result: LoadResult, good: Sequence[Record], slo: Mapping[str, float]) -> dict[str, Any] | None:
@@ -182,19 +187,20 @@ def _notes(result: LoadResult, good: Sequence[Record]) -> list[str]:
     notes = []
     counted = sum(record.counted for record in good)
     if counted:
-        notes.append(f"{counted} answers came without usage: their tokens are counted pieces, which may hold several tokens.")
+        notes.append(f"{counted} answers came without usage: tokens are counted pieces, which may hold several.")
     merged = sum(record.pieces < record.output_tokens * 0.9 for record in good if not record.counted)
     if good and merged > len(good) / 10:
-        notes.append(f"{merged} answers came in fewer pieces than tokens: inter-token latency is their mean, not each gap.")
+        notes.append(f"{merged} answers came in fewer pieces than tokens: ITL is a mean over the answer, not each gap.")
     if result.unfinished:
-        notes.append(f"{result.unfinished} requests were cut off by the end of the run; the longest ones may be missing.")
+        notes.append(f"{result.unfinished} requests were cut off by the end of the run: the longest may be missing.")
     if result.unsent:
         notes.append(f"{result.unsent} requests could not be sent in time: the endpoint is slower than the rate.")
     if result.load.mode == "open" and good:
         behind = sorted(record.sent - record.intended for record in good)
         late = statistics.percentile(behind, 0.99)
         if late > 0.05:
-            notes.append(f"99 % of the requests were sent within {late * 1000:.0f} ms of the intended time; look at *_intended.")
+            late_text = f"{late * 1000:.0f} ms of the intended time"
+            notes.append(f"99 % of the requests were sent within {late_text}: look at *_intended.")
     reconnected = sum(record.reconnected for record in good)
     if reconnected:
         notes.append(f"{reconnected} requests found their idle connection closed and were sent again on a new one.")

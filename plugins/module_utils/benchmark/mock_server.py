@@ -22,7 +22,8 @@ from typing import Any
 
 ADDRESS = "127.0.0.1"
 FAULTS = (
-    "500", "503", "429", "400-long", "404", "401", "redirect", "disconnect", "disconnect-early", "close-after", "truncate",
+    "500", "503", "429", "400-long", "404", "401", "redirect", "disconnect", "disconnect-early", "close-after",
+    "truncate",
     "broken-json", "broken-chunk", "not-http", "error-body", "error-event", "empty-choices", "no-usage", "not-streamed",
     "slow-first", "stall", "slow-header", "no-content-type",
 )  # fmt: skip
@@ -67,6 +68,10 @@ class Exchange(asyncio.Protocol):
         """asyncio's call."""
         now = self._loop.time()
         self._buffer += data
+        if self._buffer.startswith(b"\x16"):  # a TLS greeting to a plain port: as most servers, refuse in plain text
+            self.document(400, {"error": {"message": "plain HTTP here"}}, "Connection: close\r\n")
+            self.transport.close()
+            return
         head, found, rest = self._buffer.partition(b"\r\n\r\n")
         if not found:
             return
@@ -141,7 +146,9 @@ def plant_refusal(exchange: Exchange, fault: str, model: str) -> bool:
 class Stream:
     """One streamed answer: tokens at their times, the truth noted as they are written."""
 
-    def __init__(self, exchange: Exchange, asked: dict[str, Any], entry: dict[str, Any], fault: str, *, chat: bool) -> None:
+    def __init__(
+        self, exchange: Exchange, asked: dict[str, Any], entry: dict[str, Any], fault: str, *, chat: bool
+    ) -> None:
         self.exchange = exchange
         self.entry = entry
         self.fault = fault
@@ -206,7 +213,7 @@ class Stream:
     def _end(self) -> None:
         tail = b""
         if self.usage:
-            usage = {"prompt_tokens": self.prompt, "completion_tokens": self.count, "total_tokens": self.prompt + self.count}
+            usage = {"prompt_tokens": self.prompt, "completion_tokens": self.count}
             tail = event({**self.base, "choices": [], "usage": usage})
         if self.fault != "truncate":
             tail += chunk(b"data: [DONE]\n\n")

@@ -12,19 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark import plots
-from ansible_collections.llmd.gke.plugins.module_utils.benchmark.job import Outcome
+from ansible_collections.llmd.gke.plugins.module_utils.benchmark.job import Outcome, writing
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.shapes import LoadResult
-from ansible_collections.llmd.gke.plugins.module_utils.errors import LlmdError
 
+BOUNDS = (("at_least", "≥"), ("at_most", "≤"))
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;color:#222;max-width:1360px;margin:2em auto;padding:0 1.2em}
 h1{font-size:1.5em;margin-bottom:0}h2{font-size:1.15em;margin-top:2em}
-table{border-collapse:collapse}td,th{padding:.25em .8em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}
+table{border-collapse:collapse}td,th{padding:.25em .8em;border-bottom:1px solid #ddd;text-align:right}
+td,th{white-space:nowrap}
 td:first-child,th:first-child,td.words{text-align:left}td.words{white-space:normal}
 small{color:#666}.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(480px,1fr));gap:1.2em}
-svg{width:100%;background:#fcfcfc;border:1px solid #eee}svg text{font-size:11px;fill:#444}svg text[fill]{font-weight:600}
-.grid{stroke:#e4e4e4}.axis{stroke:#222}.missed,.worse{color:#b3261e}.met,.better{color:#2e7d32}.undecided,.unknown{color:#8a6d00}
-.none{color:#666}ul{padding-left:1.2em}
+svg{width:100%;background:#fcfcfc;border:1px solid #eee}svg text{font-size:11px}svg text[fill]{font-weight:600}
+.grid{stroke:#e4e4e4}.axis{stroke:#222}.missed,.worse{color:#b3261e}.met,.better{color:#2e7d32}
+.undecided,.unknown{color:#8a6d00}
+.none{color:#666}
+ul{padding-left:1.2em}
 """
 
 
@@ -33,18 +36,10 @@ def write(outcome: Outcome, directory: str) -> dict[str, str]:
     if not directory:
         return {}
     paths = {name: str(Path(directory) / f"benchmark.{name}") for name in ("json", "html")}
-    try:
+    with writing(directory):
         os.makedirs(directory, exist_ok=True)
         _replace(paths["json"], json.dumps(outcome.report, indent=2) + "\n")
         _replace(paths["html"], page(outcome))
-    except OSError as error:
-        raise LlmdError(
-            f"The benchmark's results could not be written to {directory}.",
-            code="ARTIFACT_NOT_WRITTEN",
-            where=directory,
-            why=str(error),
-            remedy="Give a folder that can be written (artifacts_dir).",
-        ) from error
     return {**paths, "requests": str(Path(directory) / "requests.jsonl")}
 
 
@@ -81,7 +76,7 @@ def page(outcome: Outcome) -> str:
 
 def number(value: float | None, scale: float = 1.0, digits: int = 1) -> str:
     """A figure, or a dash."""
-    return "–" if value is None else f"{value * scale:.{digits}f}"
+    return "-" if value is None else f"{value * scale:.{digits}f}"
 
 
 def cell(figure: Mapping[str, Any], scale: float = 1.0, digits: int = 1) -> str:
@@ -90,7 +85,7 @@ def cell(figure: Mapping[str, Any], scale: float = 1.0, digits: int = 1) -> str:
         return f'<td title="{escape(str(figure.get("refused", "not measured")), quote=True)}">not told</td>'
     interval = ""
     if figure.get("low") is not None:
-        interval = f" <small>{number(figure['low'], scale, digits)}–{number(figure['high'], scale, digits)}</small>"
+        interval = f" <small>{number(figure['low'], scale, digits)}..{number(figure['high'], scale, digits)}</small>"
     return f"<td>{number(figure['value'], scale, digits)}{interval}</td>"
 
 
@@ -135,11 +130,12 @@ def _gate(gate: Mapping[str, Any] | None) -> str:
         return ""
     rows = []
     for one in gate["outcomes"]:
-        bounds = " ".join(f"{word} {one[key]:g}" for key, word in (("at_least", "≥"), ("at_most", "≤")) if one.get(key) is not None)
+        bounds = " ".join(f"{sign} {one[key]:g}" for key, sign in BOUNDS if one.get(key) is not None)
         beyond = " (better than the band)" if one.get("beyond") else ""
         level = "" if one["level"] is None else f"{one['level']:g}"
         rows.append(
-            f"<tr><td>{escape(one['metric'])}</td><td>{level}</td><td>{bounds}</td><td>{number(one['value'], 1, 4)}</td>"
+            f"<tr><td>{escape(one['metric'])}</td><td>{level}</td><td>{bounds}</td>"
+            f"<td>{number(one['value'], 1, 4)}</td>"
             f'<td class="{one["verdict"]}">{one["verdict"]}{beyond}</td><td>{"yes" if one["gated"] else "no"}</td>'
             f'<td>{one["supported"]}</td><td class="words">{escape(str(one.get("why", "")))}</td></tr>'
         )
@@ -196,16 +192,19 @@ def _plots(outcome: Outcome) -> list[str]:
     drawn = [
         plots.chart("Distribution of the time to first token", "TTFT, ms", "share of requests", distribution),
         plots.chart("Time to first token over time", "seconds since the start", "TTFT, ms", over_time),
-        plots.chart("Throughput against load", "at once (or requests/s)", "output tokens/s", _throughput(outcome.report)),
+        plots.chart(
+            "Throughput against load", "at once (or requests/s)", "output tokens/s", _throughput(outcome.report)
+        ),
     ]
     rows = [
-        (f"{one['metric']} p{one['quantile'] * 100:g}, {one['level']:g} at once", *(one[key] * 1000 for key in ("value", "low", "high")))
+        (f"{one['metric']} p50, {one['level']:g} at once", one["value"] * 1000, one["low"] * 1000, one["high"] * 1000)
         for one in outcome.report["comparisons"]
         if one["value"] is not None
     ]
     if outcome.report["against"]:
         labels = (outcome.report["target"]["label"], outcome.report["against"]["label"])
-        drawn.append(plots.forest("Difference", rows, f"ms, {labels[0]} minus {labels[1]} (right: {labels[0]} is slower)"))
+        unit = f"ms, {labels[0]} minus {labels[1]} (right: {labels[0]} is slower)"
+        drawn.append(plots.forest("Difference", rows, unit))
     return drawn
 
 
@@ -224,10 +223,12 @@ def _throughput(report: Mapping[str, Any]) -> list[plots.Series]:
 
 
 def _list(sentences: Sequence[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(one)}</li>" for one in dict.fromkeys(sentences)) + "</ul>" if sentences else ""
+    items = "".join(f"<li>{escape(one)}</li>" for one in dict.fromkeys(sentences))
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def _definitions(report: Mapping[str, Any]) -> str:
-    rows = "".join(f"<tr><td>{name}</td><td class='words'>{escape(text)}</td></tr>" for name, text in report["definitions"].items())
+    words = report["definitions"].items()
+    rows = "".join(f"<tr><td>{name}</td><td class='words'>{escape(text)}</td></tr>" for name, text in words)
     content = json.dumps({key: report[key] for key in ("workload", "plan", "client")}, indent=1)
     return f"<h2>Definitions</h2><table>{rows}</table><h2>What was asked</h2><pre>{escape(content)}</pre>"

@@ -36,6 +36,7 @@ class Context:
     on_record: Callable[[Record], None] = lambda record: None
     progress: Callable[[str], Any] = lambda message: None
     sent: int = 0
+    said: float = float("-inf")
 
 
 class Gate:
@@ -85,10 +86,10 @@ class Run:
         self.workload = workload
         self.context = context
         self.result = LoadResult(load, target)
-        self.block = -1
+        # a comparison measures in blocks: which one, and what was done before it of how much
+        self.block, self.before, self.of = -1, 0, load.requests
         self._loop = asyncio.get_running_loop()
         self._in_flight = 0
-        self._said = 0.0
 
     async def warm_up(self) -> None:
         """The requests that do not count: connections, caches, compiled kernels. Always closed loop."""
@@ -216,12 +217,12 @@ class Run:
 
     def _say(self, gate: Gate, phase: str) -> None:
         now = self._loop.time()
-        if now - self._said < PROGRESS_EVERY:
+        if now - self.context.said < PROGRESS_EVERY:
             return
-        self._said = now
+        self.context.said = now
         unit = "requests/s" if self.load.mode == "open" else "at once"
         failed = f", {gate.failed} failed" if gate.failed else ""
-        what = "warming up" if phase == "warmup" else f"{gate.finished}/{self.load.requests} requests"
+        what = "warming up" if phase == "warmup" else f"{self.before + gate.finished}/{self.of} requests"
         left = max(0.0, gate.deadline - now)
         self.context.progress(
             f"benchmark {self.result.target}, {self.load.level:g} {unit}: {what}{failed}, at most {left:.0f} s more"

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the parts of the benchmark hand to each other. All times are seconds, all time points share one monotonic clock."""
+"""What the parts of the benchmark hand to each other. Times are seconds, time points are of one monotonic clock."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Target:
 
     @classmethod
     def parse(cls, base_url: str, label: str, **options: Any) -> Target:
-        """From "http://203.0.113.7", "https://[2001:db8::1]:8443/prefix". Raises ConfigurationError BASE_URL_INVALID."""
+        """From "http://203.0.113.7", "https://[2001:db8::1]:8443/prefix". Raises ConfigurationError."""
         try:
             parts = urlsplit(base_url)
             port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -208,7 +208,11 @@ class Load:
 
 @dataclass
 class LoadResult:
-    """What one load measured. window: seconds of the measured part; stop_reason: count, time, error_budget, interrupted."""
+    """What one load measured. stop_reason: count, time, error_budget or interrupted.
+
+    edges: borders of the blocks that it was measured in, where it was (a comparison). unfinished: sent, but cut off by
+    the end. unsent: due before the end, but not sent for want of a free slot.
+    """
 
     load: Load
     target: str
@@ -220,6 +224,7 @@ class LoadResult:
     unfinished: int = 0
     unsent: int = 0
     peak_in_flight: int = 0
+    edges: list[float] = field(default_factory=list)
 
     @property
     def window(self) -> float:

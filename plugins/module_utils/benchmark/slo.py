@@ -42,7 +42,7 @@ def check(measures: Sequence[Mapping[str, Any]]) -> None:
 
 
 def find(summary: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
-    """The figure of a summary by name: ttft.p50, success, output_tokens_per_second, goodput.share; {} if there is none."""
+    """The figure of a summary by name (ttft.p50, success, output_tokens_per_second, goodput.share), {} if none."""
     node: Any = summary
     parts = metric.split(".")
     if parts[0] in summary.get("latency", {}):
@@ -57,12 +57,13 @@ def find(summary: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
 def judge(summary: Mapping[str, Any], measure: Mapping[str, Any]) -> dict[str, Any]:
     """One expectation against one measurement.
 
-    verdict: met, missed, undecided (the limit lies within the 95 % interval), unknown (not measured). A value on the good
-    side of a band is met; ``beyond`` then says that it is better than the band, which may mean another model or machine.
+    verdict: met, missed, undecided (the limit lies within the 95 % interval), unknown (not measured). A value on the
+    good side of a band is met; ``beyond`` then says that it is better than the band: another model, another machine?
     """
     figure = find(summary, str(measure["metric"]))
     value = figure.get("value")
-    outcome = {**measure, "level": summary.get("level"), "value": value, "low": figure.get("low"), "high": figure.get("high")}
+    outcome = {**measure, "level": summary.get("level"), "value": value}
+    outcome.update(low=figure.get("low"), high=figure.get("high"))
     outcome.setdefault("supported", "yes")
     if value is None:
         return {**outcome, "verdict": "unknown", "why": figure.get("refused") or "not measured"}
@@ -93,9 +94,9 @@ def gate(summaries: Sequence[Mapping[str, Any]], measures: Sequence[Mapping[str,
         level = measure.get("concurrency")
         fitting = [one for one in summaries if one["mode"] == "closed" and (level is None or one["level"] == level)]
         if not fitting:
-            missing = {**measure, "level": level, "value": None, "verdict": "unknown", "why": f"no run at {level} at once"}
-            missing.setdefault("supported", "yes")
-            outcomes.append(missing)
+            why = f"no run at {level} at once" if level else "no closed-loop run"
+            missing = {"supported": "yes", **measure, "level": level, "value": None}
+            outcomes.append({**missing, "verdict": "unknown", "why": why})
         outcomes += [judge(summary, measure) for summary in fitting]
     failing = []
     for outcome in outcomes:

@@ -30,8 +30,6 @@ class EventParser:
             text = text.removeprefix(b"\xef\xbb\xbf")
             self._started = True
         lines, self._rest = _lines(text)
-        if len(self._rest) + self._size > EVENT_LIMIT:
-            raise EventTooLong(f"an event of more than {EVENT_LIMIT} bytes")
         events = []
         for line in lines:
             if line:
@@ -40,6 +38,8 @@ class EventParser:
                 events.append(b"\n".join(self._data))
                 self._data.clear()
                 self._size = 0
+        if len(self._rest) + self._size > EVENT_LIMIT:
+            raise EventTooLong(f"an event of more than {EVENT_LIMIT} bytes")
         return events
 
     def finish(self) -> bytes:
@@ -50,7 +50,7 @@ class EventParser:
         if line.startswith(b"data:"):
             value = line[5:]
             self._data.append(value[1:] if value.startswith(b" ") else value)
-            self._size += len(value)
+            self._size += len(value) + 1
         elif line == b"data":
             self._data.append(b"")
         # event, id, retry and comments carry nothing that we measure

@@ -39,20 +39,24 @@ class Length:
     deviation: float = 0.0
 
     @classmethod
-    def parse(cls, value: int | Mapping[str, Any], name: str) -> Length:
+    def parse(cls, value: Any, name: str) -> Length:
         """From a number or a mapping. Raises ConfigurationError WORKLOAD_INVALID."""
-        content = {"mean": value} if isinstance(value, (int, float)) else dict(value)
+        content = dict(value) if isinstance(value, Mapping) else {"mean": value}
         kind = str(content.get("kind") or "fixed")
-        low = int(content.get("min") or 1)
-        high = int(content.get("max") or 100_000)
-        mean = float(content.get("mean") or (low + high) / 2)
-        if kind not in ("fixed", "uniform", "normal", "lognormal") or not 1 <= low <= high or mean < 1:
+        try:
+            low = int(content.get("min") or 1)
+            high = int(content.get("max") or 100_000)
+            mean = float(content.get("mean", (low + high) / 2))
+            deviation = float(content.get("deviation") or 0.0)
+        except (TypeError, ValueError):
+            kind, low, high, mean, deviation = "", 1, 1, 0.0, 0.0
+        if kind not in ("fixed", "uniform", "normal", "lognormal") or not 1 <= low <= high or not mean >= 1:
             raise ConfigurationError(
-                f"{name}: {dict(content)} is no length.",
+                f"{name}: {value!r} is no length.",
                 code="WORKLOAD_INVALID",
                 remedy="Give a number, or kind (fixed, uniform, normal, lognormal) with mean, min, max, deviation.",
             )
-        return cls(mean, kind, low, high, float(content.get("deviation") or 0.0))
+        return cls(mean, kind, low, high, deviation)
 
     def sample(self, source: random.Random) -> int:
         """One length."""
@@ -135,9 +139,7 @@ class Workload:
             messages = [*item.messages, {"role": "assistant", "content": text}]
             self._ready.append(self._item(item.session, item.turn + 1, item.questions, messages))
 
-    def _item(
-        self, session: int, turn: int, questions: Sequence[Question], messages: list[dict[str, str]]
-    ) -> Item:
+    def _item(self, session: int, turn: int, questions: Sequence[Question], messages: list[dict[str, str]]) -> Item:
         question = questions[turn]
         messages = [*messages, {"role": "user", "content": question.text}]
         path, body = encode(self.spec, messages, question.output)

@@ -110,5 +110,5 @@ def run(module: Any, work: Callable[[GoogleSession], dict[str, Any]], *, deadlin
 
 
 def diff(before: object, after: object) -> dict[str, object]:
-    """The ``diff`` of a result."""
-    return {"before": before or {}, "after": after or {}}
+    """The ``diff`` of a result; what is not there shows as nothing."""
+    return {"before": before or "", "after": after or ""}

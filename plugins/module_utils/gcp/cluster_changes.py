@@ -49,7 +49,7 @@ def ensure_present(session: GoogleSession, want: Cluster, *, check_mode: bool) -
     A cluster that is still being made (a killed run's, someone else's) is waited for; one that is being deleted is
     waited away and then made. Raises ConfigurationError, GoogleApiError, OperationError, WaitTimeout.
     """
-    found = get(session, want.where)
+    found = _get_if_enabled(session, want) if check_mode else get(session, want.where)
     if found is not None and found.get("status") == "STOPPING" and not check_mode:
         _wait_gone(session, want)
         found = None
@@ -66,6 +66,16 @@ def ensure_present(session: GoogleSession, want: Cluster, *, check_mode: bool) -
     outcome.warnings = warnings + outcome.warnings
     outcome.adopted = not ownership.owned((before or {})["labels"], want.deployment)
     return outcome
+
+
+def _get_if_enabled(session: GoogleSession, want: Cluster) -> Json | None:
+    """The cluster; none where the Kubernetes Engine API is disabled, as no cluster runs without it."""
+    try:
+        return get(session, want.where)
+    except GoogleApiError as error:
+        if error.code != "API_DISABLED":
+            raise
+        return None
 
 
 def _create(session: GoogleSession, want: Cluster, *, check_mode: bool) -> Outcome:
@@ -255,7 +265,7 @@ def _status_warnings(session: GoogleSession, want: Cluster, found: Json) -> list
 
 def ensure_absent(session: GoogleSession, want: Cluster, *, force: bool, check_mode: bool) -> Outcome:
     """Delete the cluster if we made it for this deployment (or ``force``) and wait until it is gone."""
-    found = get(session, want.where)
+    found = _get_if_enabled(session, want)
     if found is None:
         return Outcome(False, None, None, exists=False)
     seen = view(found)

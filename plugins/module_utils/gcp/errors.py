@@ -229,9 +229,10 @@ def read_refusal(status: int, text: str) -> Refusal:
         document = json.loads(text) if text.strip() else {}
     except ValueError:
         document = None
-    error = document.get("error") if isinstance(document, dict) else None
+    if not isinstance(document, dict):
+        document = {}
+    error = document.get("error")
     if isinstance(error, str):  # the OAuth form: {"error": "invalid_grant", "error_description": "..."}
-        assert isinstance(document, dict)
         message = f"{error}: {document.get('error_description', '')}".rstrip(": ")
         return Refusal(status, message, reasons=(error,), raw=document)
     if not isinstance(error, dict):

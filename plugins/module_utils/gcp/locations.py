@@ -27,6 +27,12 @@ def get_zone(session: GoogleSession, zone: str) -> Json | None:
     return _get(session, "compute.zones.get", f"zones/{segment(zone)}")
 
 
+def zones_of_region(session: GoogleSession, region: str) -> list[str]:
+    """Names of the region's zones, sorted; none where there is no such region."""
+    found = _get(session, "compute.regions.get", f"regions/{segment(region)}") if region else None
+    return sorted(str(url).rsplit("/", 1)[-1] for url in (found or {}).get("zones") or [])
+
+
 def get_machine_type(session: GoogleSession, zone: str, name: str) -> Json | None:
     return _get(session, "compute.machineTypes.get", f"zones/{segment(zone)}/machineTypes/{segment(name)}")
 

@@ -154,13 +154,9 @@ def _services(session: GoogleSession, wanted: Iterable[str]) -> Iterator[Check]:
 def _zone(session: GoogleSession, plan: Plan) -> Iterator[Check]:
     zone = locations.get_zone(session, plan.zone)
     if zone is None:
-        yield Check(
-            "zone",
-            ERROR,
-            f"there is no zone {plan.zone}",
-            "ZONE_NOT_FOUND",
-            "Set llmd_zone to one of: gcloud compute zones list.",
-        )
+        known = locations.zones_of_region(session, plan.region or locations.region_of_zone(plan.zone))
+        remedy = f"Set llmd_zone to one of: {', '.join(known) or 'gcloud compute zones list'}."
+        yield Check("zone", ERROR, f"there is no zone {plan.zone}", "ZONE_NOT_FOUND", remedy)
         return
     if zone.get("status", "UP") != "UP":
         yield Check(

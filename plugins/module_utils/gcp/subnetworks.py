@@ -98,7 +98,12 @@ def ensure_present(session: GoogleSession, want: ProxySubnet, *, check_mode: boo
     """
     parsed = ranges.parse(want.cidr) if want.cidr else None
     ref = networks.network_ref(want.network, session.project)
-    subnets = networks.subnets_of(session, ref)
+    try:
+        subnets = networks.subnets_of(session, ref)
+    except GoogleApiError as error:
+        if not check_mode or error.code != "API_DISABLED" or parsed is None:
+            raise
+        return _predict_without_api(session, want, ref)
     found = active_proxy_subnet(subnets, want.region)
     if found is not None:
         return _adopt(session, want, found, check_mode=check_mode)
@@ -118,6 +123,17 @@ def ensure_present(session: GoogleSession, want: ProxySubnet, *, check_mode: boo
     if check_mode:
         return Outcome(True, None, planned, subnetwork=planned)
     return _create(session, want, ref)
+
+
+def _predict_without_api(session: GoogleSession, want: ProxySubnet, ref: networks.NetworkRef) -> Outcome:
+    """Prediction for a project whose Compute Engine API is still off: it has no subnets yet.
+
+    Enabling the API makes the auto-mode network ``default``, so its reserved range counts already.
+    """
+    ranges.check(want.cidr, auto_mode=ref.name == "default", taken=[], network=ref.name)
+    planned = view({**request_body(want, session.project), "region": want.region, "state": "READY"})
+    warning = "The Compute Engine API is disabled: overlaps with subnets are unknown until it is enabled."
+    return Outcome(True, None, planned, subnetwork=planned, warnings=[warning])
 
 
 def _network(session: GoogleSession, ref: networks.NetworkRef) -> Json:
@@ -243,7 +259,8 @@ def ensure_absent(session: GoogleSession, want: ProxySubnet, *, check_mode: bool
     try:
         found: Json | None = session.call("compute.subnetworks.get", "GET", _path(want, session.project, want.name))
     except GoogleApiError as error:
-        if error.status != 404 or error.code not in ("NOT_FOUND", "ZONE_NOT_FOUND"):
+        missing = error.status == 404 and error.code in ("NOT_FOUND", "ZONE_NOT_FOUND")
+        if not missing and error.code != "API_DISABLED":  # without the API there are no subnets
             raise
         found = None
     if found is None:

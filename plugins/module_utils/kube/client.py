@@ -147,8 +147,8 @@ class KubeClient:
         if dry_run:
             query["dryRun"] = "All"
         path = kind.path(str(metadata["name"]), str(metadata.get("namespace") or ""), query=query)
-        # JSON is YAML: sent as text, because the client would refuse to serialise an object for this media type
-        body = json.dumps({"apiVersion": kind.api_version, "kind": kind.kind, **manifest})
+        # an object, not text: clients of both generations serialise it as JSON (which is YAML) for this media type
+        body = {"apiVersion": kind.api_version, "kind": kind.kind, **manifest}
         return _as_object(self._call("patch", path, body, content_type="application/apply-patch+yaml"))
 
     def annotate(self, kind: Kind, name: str, namespace: str, annotations: dict[str, str | None]) -> Manifest:

@@ -41,7 +41,7 @@ RULES = (
         "Open the model's page on huggingface.co with the token's account, accept its licence, then run again.",
     ),
     Rule(
-        "HF_TOKEN_INVALID",
+        "HF_TOKEN_REFUSED",
         r"Invalid user token|401 Client Error.*huggingface|Invalid username or password"
         r"|Invalid credentials in Authorization header",
         "Hugging Face refuses the token.",

@@ -71,7 +71,7 @@ def require_helm(given: str = "") -> str:
         raise ConfigurationError(
             f"There is no helm program{f' at {given}' if given else ' on PATH'}.",
             code="HELM_MISSING",
-            remedy="Install helm 3.12 or newer on the machine that runs the play, or name it with helm_binary.",
+            remedy="Install helm 3.13 or newer on the machine that runs the play, or name it with helm_binary.",
         )
     return path
 

@@ -70,8 +70,7 @@ def start(arguments: Arguments, settings: Settings) -> Ready:
         log("WARNING", "model.py:1867", note)
     log("INFO", "model.py:1745", f"Using max model len {ready.max_model_len}")
     log("INFO", "gpu_model_runner.py:3259", f"Starting to load model {arguments.model}...", stream="EngineCore_DP0")
-    time.sleep(settings.weights)
-    time.sleep(settings.startup)
+    time.sleep(ready.weights_seconds + ready.startup_seconds)
     if ready.memory.error:
         raise StartupError(ready.memory.error)
     memory = ready.memory
@@ -98,6 +97,8 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"vllm: error: argument subparser: invalid choice: {given[0]!r}", file=sys.stderr)
         return 2
     arguments = parse(given[1:])
+    # As process 1 of a container it would otherwise not hear SIGTERM while it starts.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         settings = read()
         ready = start(arguments, settings)

@@ -12,10 +12,13 @@ DEFAULT_HUB = "http://192.0.2.11"
 
 @dataclass(frozen=True)
 class Settings:
-    """Times in seconds. ``kv_blocks`` caps the KV cache so that ordinary traffic visibly fills it (0: no cap)."""
+    """Times in seconds. ``kv_blocks`` caps the KV cache so that ordinary traffic visibly fills it (0: no cap).
 
-    startup: float = 0.5
-    weights: float = 0.0
+    ``startup`` and ``weights`` None: as the hub stand-in says (the sandbox's speed), else short.
+    """
+
+    startup: float | None = None
+    weights: float | None = None
     ttft: float = 0.01
     prefill_per_token: float = 0.0002
     inter_token: float = 0.002
@@ -51,8 +54,8 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
         return parsed
 
     return Settings(
-        startup=number("STARTUP_SECONDS", defaults.startup),
-        weights=number("WEIGHTS_SECONDS", defaults.weights),
+        startup=None if not values.get(PREFIX + "STARTUP_SECONDS") else number("STARTUP_SECONDS", 0),
+        weights=None if not values.get(PREFIX + "WEIGHTS_SECONDS") else number("WEIGHTS_SECONDS", 0),
         ttft=number("TTFT_SECONDS", defaults.ttft),
         prefill_per_token=number("PREFILL_SECONDS_PER_TOKEN", defaults.prefill_per_token),
         inter_token=number("INTER_TOKEN_SECONDS", defaults.inter_token),

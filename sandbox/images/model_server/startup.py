@@ -6,12 +6,16 @@ import json
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sandbox.images.model_server.arguments import Arguments
 from sandbox.images.model_server.fit import GPUS, Fit, Gpu, Shape, fit
 from sandbox.images.model_server.settings import Settings
+
+WEIGHTS_HEADER = "X-Llmd-Sandbox-Weights-Seconds"  # the hub stand-in's, which knows the sandbox's speed
+STARTUP_HEADER = "X-Llmd-Sandbox-Startup-Seconds"
 
 # Their activations overflow in half precision; vLLM refuses rather than answer nonsense.
 _NO_HALF = ("gemma2", "gemma3", "gemma3_text", "plamo2", "glm4")
@@ -30,12 +34,14 @@ class Ready:
     memory: Fit
     dtype: str
     notes: tuple[str, ...]  # warnings for the log
+    weights_seconds: float
+    startup_seconds: float
 
 
 def prepare(arguments: Arguments, settings: Settings) -> Ready:
     """Read the model's files from the hub and judge whether the server would start. Raises StartupError."""
-    config = _fetch(arguments.model, "config.json", settings)
-    index = _fetch(arguments.model, "model.safetensors.index.json", settings)
+    config, said = _fetch(arguments.model, "config.json", settings)
+    index, _ = _fetch(arguments.model, "model.safetensors.index.json", settings)
     gpu = GPUS.get(settings.gpu)
     if gpu is None:
         raise StartupError(f"RuntimeError: Failed to infer device type (unknown accelerator {settings.gpu!r})")
@@ -63,7 +69,19 @@ def prepare(arguments: Arguments, settings: Settings) -> Ready:
         max_model_len=length,
         tensor_parallel=arguments.tensor_parallel,
     )
-    return Ready(family, length, memory, dtype, notes)
+    weights = _pause(settings.weights, said.get(WEIGHTS_HEADER), 0.0)
+    startup = _pause(settings.startup, said.get(STARTUP_HEADER), 0.5)
+    return Ready(family, length, memory, dtype, notes, weights, startup)
+
+
+def _pause(given: float | None, said: str | None, default: float) -> float:
+    """Seconds to pretend: the environment's word, else the hub's, else a short one."""
+    if given is not None:
+        return given
+    try:
+        return max(0.0, float(said)) if said else default
+    except ValueError:
+        return default
 
 
 def _dtype(asked: str, stored: str, family: str, gpu: Gpu) -> tuple[str, tuple[str, ...]]:
@@ -107,8 +125,8 @@ def _length(asked: int | None, own: int) -> int:
     return asked
 
 
-def _fetch(model: str, file: str, settings: Settings) -> dict[str, Any]:
-    """One JSON file of the model's repository."""
+def _fetch(model: str, file: str, settings: Settings) -> tuple[dict[str, Any], Mapping[str, str]]:
+    """One JSON file of the model's repository, and the answer's headers."""
     url = f"{settings.hub}/{model}/resolve/main/{file}"
     request = urllib.request.Request(url, headers={"User-Agent": "hf_hub/0.36.0; vllm"})
     if settings.token:
@@ -117,13 +135,13 @@ def _fetch(model: str, file: str, settings: Settings) -> dict[str, Any]:
         raise StartupError(_unreachable(file))
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
-            found = json.loads(answer.read())
+            found, headers = json.loads(answer.read()), answer.headers
     except urllib.error.HTTPError as error:
         raise StartupError(_refused(error, model, url)) from None
     except OSError:
         raise StartupError(_unreachable(file)) from None
     assert isinstance(found, dict)
-    return found
+    return found, headers
 
 
 def _unreachable(file: str) -> str:

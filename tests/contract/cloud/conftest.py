@@ -99,6 +99,9 @@ def module(
     credentials = importlib.import_module("ansible_collections.llmd.gke.plugins.module_utils.gcp.credentials")
     monkeypatch.setattr(AnsibleModule, "warn", lambda self, warning, **_: emulated.warnings.append(warning))
 
+    local = importlib.import_module("ansible_collections.llmd.gke.plugins.module_utils.gcp.preflight_local")
+    monkeypatch.setattr(local, "_importable", lambda module: True)  # this venv's completeness is not the subject
+
     def run(name: str, /, *, check: bool = False, **options: Any) -> Json:
         credentials._LOADED.clear()  # each module is a process of its own in real life
         main = importlib.import_module(f"ansible_collections.llmd.gke.plugins.modules.{name}").main

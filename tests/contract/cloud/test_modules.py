@@ -218,6 +218,39 @@ def test_stock_runs_out(emulated: Any, ready: Module) -> None:
     assert result["error"]["code"] == "STOCKOUT", result["msg"]
 
 
+@pytest.mark.parametrize("emulated", [300], indirect=True)
+def test_a_killed_runs_cluster_is_finished(emulated: Any, ready: Module) -> None:
+    from ansible_collections.llmd.gke.plugins.module_utils.gcp import arguments, clusters
+    from ansible_collections.llmd.gke.plugins.modules import gke_cluster
+
+    session = arguments.open_session({"project": "llmd-sandbox"})
+    options = {"network": "default", "subnetwork": "", "version": "", "gateway_api": "standard", "labels": {}}
+    want = gke_cluster.wanted({**options, "workload_identity": True, "timeout": 600, **CLUSTER})
+    path = "projects/llmd-sandbox/locations/us-central1-a/clusters"
+    session.call(clusters.METHOD + "create", "POST", path, body=clusters.creation_body(want, "llmd-sandbox"))
+    predicted = ready("gke_cluster", check=True, **CLUSTER)
+    assert predicted["cluster"]["status"] == "PROVISIONING"
+    result = ready("gke_cluster", **CLUSTER)
+    assert result["changed"] is False, result
+    assert result["cluster"]["status"] == "RUNNING"
+    assert "container.projects.locations.clusters.create" not in result["api_calls"]
+
+
+@pytest.mark.parametrize("emulated", [120], indirect=True)
+def test_a_busy_cluster_is_waited_for(emulated: Any, ready: Module) -> None:
+    from ansible_collections.llmd.gke.plugins.module_utils.gcp import arguments, node_pools
+
+    assert ready("gke_cluster", **CLUSTER)["changed"] is True
+    session = arguments.open_session({"project": "llmd-sandbox"})
+    path = "projects/llmd-sandbox/locations/us-central1-a/clusters/llm-d-cluster/nodePools/default-pool"
+    change = node_pools.size_change(3)
+    session.call(change.method, change.verb, path + change.suffix, body={"name": path, **change.body})
+    pool = {"cluster": "llm-d-cluster", **WHERE, **GPU, "autoscaling": {"min": 0, "max": 2}}
+    result = ready("gke_node_pool", **pool)
+    assert result["changed"] is True, result
+    assert result["api_calls"][change.method.replace("setSize", "setAutoscaling")] > 1
+
+
 def test_quota_in_preflight_and_in_creation(emulated: Any, ready: Module) -> None:
     emulated.plant(name="gpu-quota", limit=0)
     found = ready("gcp_preflight", **PREFLIGHT)

@@ -113,6 +113,9 @@ class ModelServer:
     def url(self) -> str:
         return f"http://{self.address}:{self.port}"
 
+    def healthy(self) -> bool:
+        return http(self.url + "/health").status == 200
+
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
@@ -150,7 +153,7 @@ def model_servers(hub: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         )
         servers.append(ModelServer(address, port, pod, program))
     for server in servers:
-        wait_for(lambda url=server.url: http(url + "/health").status == 200, f"{server.pod} did not start")
+        wait_for(server.healthy, f"{server.pod} did not start")
     yield servers
     for server in servers:
         server.program.stop()

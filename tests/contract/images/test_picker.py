@@ -54,10 +54,10 @@ def open_stream(shared_picker: Picker) -> Callable[[], Stream]:
 
 def destination(answer: Any) -> str:
     mutation = answer.request_headers.response.header_mutation
-    found = {entry.header.key: entry.header.raw_value.decode() for entry in mutation.set_headers}
-    assert answer.dynamic_metadata["envoy.lb"]["x-gateway-destination-endpoint"] == found[
-        "x-gateway-destination-endpoint"
-    ]
+    found: dict[str, str] = {entry.header.key: entry.header.raw_value.decode() for entry in mutation.set_headers}
+    assert (
+        answer.dynamic_metadata["envoy.lb"]["x-gateway-destination-endpoint"] == found["x-gateway-destination-endpoint"]
+    )
     return found["x-gateway-destination-endpoint"]
 
 

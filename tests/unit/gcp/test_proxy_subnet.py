@@ -74,7 +74,7 @@ def test_it_is_made_and_marked(project: Any, run_module: Callable[..., dict[str,
     assert result["changed"] is True
     assert result["adopted"] is False
     assert result["subnetwork"]["state"] == "READY"
-    assert result["diff"]["before"] == {}
+    assert result["diff"]["before"] == ""
     assert result["diff"]["after"]["ipCidrRange"] == "192.168.0.0/23"
     (insert,) = project.writes()
     assert "requestId=" in insert.url
@@ -216,7 +216,7 @@ def test_ours_is_deleted(project: Any, run_module: Callable[..., dict[str, Any]]
     assert project.writes() == []
     result = run_module("gcp_proxy_subnet", **ABSENT)
     assert result["changed"] is True
-    assert result["diff"]["after"] == {}
+    assert result["diff"]["after"] == ""
     assert [request.verb for request in project.writes()] == ["DELETE"]
 
 

@@ -136,7 +136,9 @@ def _selected(found: Manifest, query: dict[str, str]) -> bool:
     return True
 
 
-def event(name: str, message: str, *, kind: str, type_: str = "Warning", reason: str = "SYNC", at: str = "10:00:00") -> Manifest:
+def event(
+    name: str, message: str, *, kind: str, type_: str = "Warning", reason: str = "SYNC", at: str = "10:00:00"
+) -> Manifest:
     """An event about an object."""
     return {
         "involvedObject": {"name": name, "kind": kind},

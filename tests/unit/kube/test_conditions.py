@@ -38,7 +38,10 @@ def test_an_absent_condition_is_unknown() -> None:
 
 def test_events_are_sorted_by_when_they_were_last_seen(fakes: Any) -> None:
     old = fakes.event("g", "old", kind="Gateway", at="09:00:00")
-    repeated = {**fakes.event("g", "repeated", kind="Gateway", at="08:00:00"), "series": {"lastObservedTime": "2026-11-23T11:00:00Z"}}
+    repeated = {
+        **fakes.event("g", "repeated", kind="Gateway", at="08:00:00"),
+        "series": {"lastObservedTime": "2026-11-23T11:00:00Z"},
+    }
     assert [entry["message"] for entry in newest_first([old, repeated])] == ["repeated", "old"]
 
 

@@ -64,7 +64,11 @@ def test_an_address_alone_is_not_enough(gateway: dict[str, Any], fakes: Any) -> 
     [
         (f'failed to translate Gateway "llm-d/g": {SUBNET}', "PROXY_ONLY_SUBNET_MISSING", True),
         ("generic::failed: NetworkServices API is not enabled", "NETWORK_SERVICES_API_DISABLED", True),
-        ('Error GWCER106: Gateway "llm-d/g" is invalid, err: unsupported address type "IPAddress"', "GATEWAY_ADDRESS_UNSUITABLE", True),
+        (
+            'Error GWCER106: Gateway "llm-d/g" is invalid, err: unsupported address type "IPAddress"',
+            "GATEWAY_ADDRESS_UNSUITABLE",
+            True,
+        ),
         ('Error GWCER106: Gateway "llm-d/g" is invalid, err: listener', "GATEWAY_INVALID", True),
         ("error cause: reference-not-found: Error GWCER104: HTTPRoute", "ROUTE_BACKEND_NOT_FOUND", False),
         ("googleapi: Error 403: Quota 'IN_USE_ADDRESSES' exceeded", "QUOTA_EXCEEDED", True),
@@ -110,7 +114,9 @@ def test_unknown_words_are_kept(gateway: dict[str, Any], fakes: Any) -> None:
     ("klass", "code"),
     [(None, "GATEWAY_CLASS_MISSING"), (gateway_class("istio.io/gateway-controller"), "GATEWAY_CLASS_FOREIGN")],
 )
-def test_a_class_that_is_not_gkes_says_nothing(gateway: dict[str, Any], klass: dict[str, Any] | None, code: str) -> None:
+def test_a_class_that_is_not_gkes_says_nothing(
+    gateway: dict[str, Any], klass: dict[str, Any] | None, code: str
+) -> None:
     verdict = judge_gateway(gateway, [], klass, "llm-d/g")
     assert not verdict.ready
     assert verdict.problem is not None

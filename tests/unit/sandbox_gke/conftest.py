@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sandbox.gke.snapshot import Snapshot
+REPOSITORY = str(Path(__file__).resolve().parents[3])
+if REPOSITORY not in sys.path:  # pytest may have been started elsewhere
+    sys.path.insert(0, REPOSITORY)
+
+from sandbox.gke.snapshot import Snapshot  # noqa: E402
 
 Object = dict[str, Any]
 Make = Callable[..., Object]

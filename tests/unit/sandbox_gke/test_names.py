@@ -22,7 +22,7 @@ def test_every_name_fits_and_is_a_dns_label(length: int) -> None:
     word = ("ab-" * 30)[:length].rstrip("-")
     made = [
         namer.backend_service(CLASS, word, word, 65535),
-        namer.gateway(word, word, "address"),
+        namer.gateway(CLASS, word, word, "address"),
         namer.firewall(word, "us-central1"),
         namer.network_endpoint_group(word, word, 80),
         names.pool_service(word, word),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from sandbox.hub.server import answer
+from sandbox.hub.server import STARTUP_HEADER, WEIGHTS_HEADER, Hub, answer
 from sandbox.images import build, oci
+from sandbox.timing import Timing
 
 GATED = "/google/gemma-2b-it/resolve/main/config.json"
 
@@ -122,6 +124,13 @@ def test_builder_without_pause_says_so(tmp_path: Path, capsys: pytest.CaptureFix
 def test_hub_answers(path: str, token: str | None, status: int, code: str | None) -> None:
     said = answer(path, f"Bearer {token}" if token else None)
     assert (said.status, said.headers.get("X-Error-Code")) == (status, code)
+
+
+def test_hub_tells_the_speed() -> None:
+    with contextlib.closing(Hub("127.0.0.1", 0, Timing(60))) as hub:
+        assert hub.pauses() == {WEIGHTS_HEADER: "2.000", STARTUP_HEADER: "1.250"}
+    with contextlib.closing(Hub("127.0.0.1", 0)) as hub:
+        assert hub.pauses() == {}
 
 
 def test_hub_words() -> None:

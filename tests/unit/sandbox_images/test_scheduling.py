@@ -21,7 +21,9 @@ from sandbox.images.endpoint_picker.scheduler import Scheduler, SchedulingError,
 from sandbox.images.endpoint_picker.scrape import value
 
 HEAD = "apiVersion: inference.networking.x-k8s.io/v1alpha1\nkind: EndpointPickerConfig\n"
-DEFAULT = HEAD + """\
+DEFAULT = (
+    HEAD
+    + """\
 plugins:
 - type: queue-scorer
 - type: kv-cache-utilization-scorer
@@ -33,6 +35,7 @@ schedulingProfiles:
   - {pluginRef: kv-cache-utilization-scorer, weight: 2}
   - {pluginRef: prefix-cache-scorer, weight: 3}
 """
+)
 
 
 def endpoint(name: str, *, waiting: int = 0, kv: float = 0.0, updated: float = 100.0) -> Endpoint:
@@ -116,11 +119,14 @@ def test_default_configuration_is_shown_as_upstream_shows_it() -> None:
 
 
 def test_parameters_names_and_thresholds() -> None:
-    text = HEAD + """\
+    text = (
+        HEAD
+        + """\
 plugins:
 - {type: prefix-cache-scorer, name: p, parameters: {hashBlockSize: 8, lruCapacityPerServer: 5}}
 saturationDetector: {queueDepthThreshold: 3, kvCacheUtilThreshold: 0.5, metricsStalenessThreshold: 2s}
 """
+    )
     loaded = config.load(text)
     scorer = loaded.plugins["p"]
     assert isinstance(scorer, PrefixCacheScorer)

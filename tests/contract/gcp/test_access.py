@@ -1,0 +1,154 @@
+"""Who may do what: tokens, roles, services, projects, and the texts of the refusals."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandbox.gcp import roles
+from sandbox.gcp.testing import Cloud
+
+CRM = "cloudresourcemanager.googleapis.com/v1/projects"
+
+
+def test_a_missing_unknown_or_expired_token_is_401(cloud: Cloud) -> None:
+    expired = cloud.world.accounts.issue("person@example.com", lifetime=-1)
+    for token, reason in (
+        ("", "CREDENTIALS_MISSING"),
+        ("no", "ACCESS_TOKEN_TYPE_UNSUPPORTED"),
+        (expired, "ACCESS_TOKEN_EXPIRED"),
+    ):
+        answer = cloud.send("GET", f"{cloud.compute}", token=token)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["status"]) == (401, "UNAUTHENTICATED")
+        assert error["details"][0]["reason"] == reason
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer realm=")
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "body", "message"),
+    [
+        ("POST", "{container}/clusters", {"cluster": {"name": "c"}},
+         'Required "container.clusters.create" permission(s) for "projects/llmd-sandbox".'),
+        ("GET", "{container}/clusters/c", None,
+         'Required "container.clusters.get" permission(s) for "projects/llmd-sandbox/zones/us-central1-a/clusters/c".'),
+        ("POST", "{compute}/regions/us-central1/subnetworks", {"name": "s"},
+         "Required 'compute.subnetworks.create' permission for "
+         "'projects/llmd-sandbox/regions/us-central1/subnetworks/s'"),
+        ("GET", "{compute}/regions/us-central1/subnetworks", None,
+         "Required 'compute.subnetworks.list' permission for 'projects/llmd-sandbox'"),
+        ("POST", CRM + "/llmd-sandbox:getIamPolicy", {}, "The caller does not have permission"),
+    ],
+)  # fmt: skip
+def test_a_missing_permission_is_403(cloud: Cloud, verb: str, path: str, body: object, message: str) -> None:
+    token = cloud.token_of()
+    error = cloud.fails(403, verb, path.format(container=cloud.container, compute=cloud.compute), body, token=token)
+    assert error["message"] == message
+    assert error["errors"][0]["reason"] == "forbidden"
+
+
+def test_creating_a_cluster_also_needs_act_as(cloud: Cloud) -> None:
+    token = cloud.token_of("roles/container.admin")
+    error = cloud.fails(403, "POST", f"{cloud.container}/clusters", cloud.cluster_body(), token=token)
+    assert 'does not have access to service account "default"' in error["message"]
+    token = cloud.token_of("roles/container.admin", "roles/iam.serviceAccountUser")
+    cloud.run("POST", f"{cloud.container}/clusters", cloud.cluster_body(), token=token)
+
+
+def test_a_disabled_api_is_explained(fresh: Cloud) -> None:
+    error = fresh.fails(403, "GET", f"{fresh.container}/clusters")
+    assert (error["status"], error["errors"][0]["reason"]) == ("PERMISSION_DENIED", "accessNotConfigured")
+    assert error["errors"][0]["domain"] == "usageLimits"
+    assert error["message"].startswith(
+        "Kubernetes Engine API has not been used in project 123456789012 before or it is disabled."
+    )
+    details = {one["@type"].rsplit(".", 1)[-1]: one for one in error["details"]}
+    assert details["ErrorInfo"]["reason"] == "SERVICE_DISABLED"
+    assert details["ErrorInfo"]["metadata"]["service"] == "container.googleapis.com"
+    assert details["ErrorInfo"]["metadata"]["consumer"] == "projects/123456789012"
+    assert set(details) == {"ErrorInfo", "LocalizedMessage", "Help"}
+
+
+def test_another_project_is_refused_in_each_api_s_words(cloud: Cloud) -> None:
+    def message(path: str, status: int) -> str:
+        return str(cloud.fails(status, "GET", path)["message"])
+
+    assert message(f"{CRM}/other", 403) == "The caller does not have permission"
+    assert message("compute.googleapis.com/compute/v1/projects/other", 404) == "Failed to find project other"
+    other = "container.googleapis.com/v1/projects/other/locations/-/clusters"
+    assert message(other, 403) == "Permission denied on resource project other."
+    services = "serviceusage.googleapis.com/v1/projects/other/services"
+    assert message(services, 403) == "Project 'other' not found or permission denied."
+
+
+def test_the_project_number_is_the_project(cloud: Cloud) -> None:
+    path = cloud.container.replace("llmd-sandbox", "123456789012")
+    assert cloud.ok("GET", f"{path}/clusters") == {}
+    assert cloud.ok("GET", f"{CRM}/123456789012")["projectId"] == "llmd-sandbox"
+
+
+def test_permissions_can_be_tested_without_any(cloud: Cloud) -> None:
+    wanted = ["container.clusters.create", "container.clusterRoles.create", "compute.subnetworks.create",
+              "resourcemanager.projects.setIamPolicy", "serviceusage.services.enable"]  # fmt: skip
+    path = f"{CRM}/llmd-sandbox:testIamPermissions"
+
+    def held(token: str) -> list[str]:
+        return list(cloud.ok("POST", path, {"permissions": wanted}, token=token).get("permissions", []))
+
+    assert held(cloud.token) == wanted
+    assert held(cloud.token_of()) == []
+    editor = [
+        name
+        for name in wanted
+        if name not in ("container.clusterRoles.create", "resourcemanager.projects.setIamPolicy")
+    ]
+    assert held(cloud.token_of("roles/editor")) == editor
+    assert held(cloud.token_of("roles/editor", "roles/container.admin")) == wanted[:3] + wanted[4:]
+
+
+@pytest.mark.parametrize("permission", ["billing.accounts.get", "container.clusters.frobnicate", "nonsense"])
+def test_permissions_that_cannot_be_are_refused(cloud: Cloud, permission: str) -> None:
+    error = cloud.fails(400, "POST", f"{CRM}/llmd-sandbox:testIamPermissions", {"permissions": [permission]})
+    assert error["message"] == f"Permission {permission} is not valid for this resource."
+
+
+def test_a_policy_is_read_modified_and_written(cloud: Cloud) -> None:
+    policy = cloud.ok("POST", f"{CRM}/llmd-sandbox:getIamPolicy", {"options": {"requestedPolicyVersion": 3}})
+    policy["bindings"].append({"role": "roles/container.admin", "members": ["user:new@example.com"]})
+    written = cloud.ok("POST", f"{CRM}/llmd-sandbox:setIamPolicy", {"policy": policy})
+    assert written["etag"] != policy["etag"]
+    assert "roles/container.admin" in cloud.world.roles_of("new@example.com")
+    error = cloud.fails(409, "POST", f"{CRM}/llmd-sandbox:setIamPolicy", {"policy": policy})
+    assert error["status"] == "ABORTED"
+    assert "concurrent policy changes" in error["message"]
+
+
+def test_a_policy_with_nonsense_is_refused(cloud: Cloud) -> None:
+    for binding in ({"role": "roles/nothing", "members": ["user:a@b"]}, {"role": "roles/owner", "members": ["a@b"]}):
+        cloud.fails(400, "POST", f"{CRM}/llmd-sandbox:setIamPolicy", {"policy": {"bindings": [binding]}})
+
+
+def test_both_versions_of_resource_manager(cloud: Cloud) -> None:
+    assert cloud.ok("GET", f"{CRM}/llmd-sandbox")["lifecycleState"] == "ACTIVE"
+    assert cloud.ok("GET", "cloudresourcemanager.googleapis.com/v3/projects/llmd-sandbox")["state"] == "ACTIVE"
+
+
+def test_service_accounts(cloud: Cloud) -> None:
+    path = "iam.googleapis.com/v1/projects/llmd-sandbox/serviceAccounts"
+    made = cloud.ok("POST", path, {"accountId": "robot", "serviceAccount": {"displayName": "Robot"}})
+    assert made["email"] == "robot@llmd-sandbox.iam.gserviceaccount.com"
+    assert cloud.ok("POST", f"{path}/{made['email']}/keys", {})["privateKeyData"]
+    assert len(cloud.ok("GET", path)["accounts"]) == 4
+    cloud.ok("DELETE", f"{path}/{made['email']}")
+    cloud.fails(404, "GET", f"{path}/{made['email']}")
+
+
+def test_roles_say_what_the_facts_say() -> None:
+    assert roles.cluster_groups(["roles/owner", "roles/viewer"]) == [
+        "gke:roles/container.admin",
+        "gke:roles/container.viewer",
+    ]
+    assert roles.cluster_groups(["roles/container.clusterAdmin"]) == []
+    assert not roles.holds(["roles/container.admin"], "compute.subnetworks.create")
+    assert roles.holds(["roles/compute.networkAdmin"], "compute.subnetworks.create")
+    assert not roles.holds(["roles/owner"], "iam.serviceAccounts.getAccessToken")
+    assert not roles.holds(["projects/p/roles/custom"], "compute.projects.get")

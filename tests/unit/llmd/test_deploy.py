@@ -1,0 +1,376 @@
+"""The deployer over a helm that only pretends (but keeps releases like the real one) and an API server in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.llmd.gke.plugins.module_utils.errors import LlmdError
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.deploy import Deployer, Settings
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm import Completed, Helm, system_runner
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.helmfile import Helmfile, affected
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.kubeconfig import helm_access
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.releases import Release
+
+DEPLOYMENTS = "/apis/apps/v1/namespaces/llm-d/deployments/"
+
+
+class FakeHelm:
+    """helm as a runner: releases in memory, charts that render one Deployment from their values."""
+
+    def __init__(self, api: Any) -> None:
+        self.api = api
+        self.releases: dict[str, dict[str, Any]] = {}
+        self.calls: list[list[str]] = []
+        self.environments: list[dict[str, str]] = []
+        self.failures: dict[str, str] = {}
+        self.ready = True
+
+    def __call__(self, argv: Sequence[str], environment: Mapping[str, str], timeout: float) -> Completed:
+        arguments = list(argv[1:])
+        self.calls.append(arguments)
+        self.environments.append(dict(environment))
+        verb = arguments[0]
+        name = arguments[1] if len(arguments) > 1 else ""
+        if f"{verb} {name}" in self.failures and "--dry-run=server" not in arguments:
+            return Completed(1, "", self.failures[f"{verb} {name}"])
+        return Completed(0, getattr(self, f"do_{verb}")(name, arguments))
+
+    def done(self) -> list[str]:
+        """What was really done."""
+        writes = ("upgrade", "rollback", "uninstall")
+        return [f"{c[0]} {c[1]}" for c in self.calls if c[0] in writes and "--dry-run=server" not in c]
+
+    @staticmethod
+    def _values(arguments: list[str]) -> dict[str, Any]:
+        text = Path(arguments[arguments.index("--values") + 1]).read_text()
+        return yaml.safe_load(text) or {}
+
+    def _manifest(self, name: str, values: dict[str, Any]) -> str:
+        spec = {"replicas": values.get("replicas", 1), "selector": {"matchLabels": {"app": name}}}
+        return yaml.safe_dump({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec})
+
+    def do_list(self, _name: str, arguments: list[str]) -> str:
+        pattern = arguments[arguments.index("--filter") + 1]
+        names = pattern.strip("^$()").replace("\\", "").split("|")
+        return json.dumps([{k: v for k, v in r.items() if k != "more"} for n, r in self.releases.items() if n in names])
+
+    def do_status(self, name: str, _arguments: list[str]) -> str:
+        return json.dumps(self.releases[name]["more"])
+
+    def do_history(self, name: str, _arguments: list[str]) -> str:
+        return json.dumps(self.releases[name].get("history") or [])
+
+    def do_template(self, name: str, arguments: list[str]) -> str:
+        return self._manifest(name, self._values(arguments))
+
+    def do_upgrade(self, name: str, arguments: list[str]) -> str:
+        values = self._values(arguments)
+        manifest = self._manifest(name, values)
+        if "--dry-run=server" in arguments:
+            return json.dumps({"manifest": manifest})
+        revision = int(self.releases.get(name, {}).get("revision", 0)) + 1
+        package = Path(arguments[2]).name.removesuffix(".tgz")
+        self.releases[name] = {
+            "name": name, "namespace": "llm-d", "status": "deployed", "revision": str(revision), "chart": package,
+            "updated": "2026-11-23 10:00:00 +0000 UTC", "more": {"config": values, "manifest": manifest},
+        }  # fmt: skip
+        document = yaml.safe_load(manifest)
+        ready = values.get("replicas", 1) if self.ready else 0
+        document["status"] = {"updatedReplicas": ready, "availableReplicas": ready}
+        self.api.put(DEPLOYMENTS + name, document)
+        return json.dumps({"version": revision})
+
+    def do_rollback(self, name: str, _arguments: list[str]) -> str:
+        self.releases[name]["status"] = "deployed"
+        return ""
+
+    def do_uninstall(self, name: str, _arguments: list[str]) -> str:
+        self.releases.pop(name, None)
+        self.api.objects.pop(DEPLOYMENTS + name, None)
+        return ""
+
+
+@pytest.fixture
+def helm(api: Any) -> FakeHelm:
+    return FakeHelm(api)
+
+
+@pytest.fixture
+def charts(tmp_path: Path) -> Path:
+    folder = tmp_path / "charts"
+    folder.mkdir()
+    for name in ("infra-v1.3.6", "pool-v1.2.0", "model-v0.3.17"):
+        (folder / f"{name}.tgz").write_bytes(name.encode())
+    return folder
+
+
+@pytest.fixture
+def run(helm: FakeHelm, client: Any, clock: Any, tmp_path: Path, charts: Path) -> Any:
+    def run(releases: list[Release], state: str = "present", use_client: bool = True, **options: Any) -> Any:
+        scratch = tmp_path / f"scratch{len(helm.calls)}"
+        scratch.mkdir()
+        settings = Settings(scratch, tmp_path / "helmfile", chart_source=str(charts), **options)
+        wrapped = Helm("helm", helm, {"KUBECONFIG": "/k"})
+        deployer = Deployer(wrapped, client if use_client else None, settings, clock=clock)
+        return deployer.present(releases) if state == "present" else deployer.absent(releases)
+
+    return run
+
+
+def releases(replicas: int = 1) -> list[Release]:
+    return [
+        Release("infra", "infra", "v1.3.6", "llm-d", {"gateway": {"x": 1}}, description="The Gateway."),
+        Release("gaie", "pool", "1.2.0", "llm-d", needs=("infra",)),
+        Release("ms", "model", "v0.3.17", "llm-d", {"replicas": replicas}, needs=("infra", "gaie")),
+    ]
+
+
+def actions(report: Any) -> dict[str, str]:
+    return {name: entry["action"] for name, entry in report.releases.items()}
+
+
+def test_first_run_installs_in_order_and_second_does_nothing(run: Any, helm: FakeHelm) -> None:
+    report = run(releases())
+    assert report.changed
+    assert helm.done() == ["upgrade infra", "upgrade gaie", "upgrade ms"]
+    assert all(entry["status"] == "deployed" for entry in report.releases.values())
+    again = run(releases())
+    assert not again.changed
+    assert actions(again) == {"infra": "none", "gaie": "none", "ms": "none"}
+    assert len(helm.done()) == 3
+
+
+def test_only_what_differs_is_upgraded(run: Any, helm: FakeHelm) -> None:
+    run(releases())
+    report = run(releases(replicas=2))
+    assert actions(report) == {"infra": "none", "gaie": "none", "ms": "upgrade"}
+    assert helm.done()[3:] == ["upgrade ms"]
+    assert report.diff[0]["before_header"] == "release ms (installed)"
+
+
+def test_check_mode_predicts_and_touches_nothing(run: Any, helm: FakeHelm, tmp_path: Path) -> None:
+    report = run(releases(), check_mode=True)
+    assert report.changed
+    assert set(actions(report).values()) == {"install"}
+    assert helm.done() == []
+    assert not (tmp_path / "helmfile").exists()
+    assert str(tmp_path / "helmfile/helmfile.yaml") in report.files
+    run(releases())
+    assert not run(releases(), check_mode=True).changed
+
+
+def test_check_mode_without_a_cluster_predicts_an_installation(run: Any, helm: FakeHelm) -> None:
+    helm.do_list = lambda *_: (_ for _ in ()).throw(AssertionError)  # type: ignore[method-assign,assignment,return-value]
+    helm.failures["list --namespace"] = "Error: Kubernetes cluster unreachable: connection refused"
+    report = run(releases(), use_client=False, check_mode=True)
+    assert set(actions(report).values()) == {"install"}
+    with pytest.raises(LlmdError) as caught:
+        run(releases())
+    assert caught.value.code == "CLUSTER_UNREACHABLE"
+
+
+def test_an_object_that_somebody_deleted_comes_back(run: Any, helm: FakeHelm, api: Any) -> None:
+    run(releases())
+    del api.objects[DEPLOYMENTS + "gaie"]
+    report = run(releases())
+    assert report.releases["gaie"]["reasons"] == ["Deployment llm-d/gaie is gone"]
+    assert DEPLOYMENTS + "gaie" in api.objects
+
+
+@pytest.mark.parametrize(
+    ("status", "history", "wanted"),
+    [
+        ("failed", [], ["uninstall gaie", "upgrade gaie"]),
+        ("failed", [{"revision": 1, "status": "superseded"}], ["upgrade gaie"]),
+        ("pending-install", [], ["uninstall gaie", "upgrade gaie"]),
+        ("pending-upgrade", [{"revision": 1, "status": "deployed"}], ["rollback gaie", "upgrade gaie"]),
+    ],
+)
+def test_broken_releases_are_healed(
+    run: Any, helm: FakeHelm, status: str, history: list[dict[str, Any]], wanted: list[str]
+) -> None:
+    run(releases())
+    helm.releases["gaie"].update(status=status, history=history)
+    report = run(releases())
+    assert helm.done()[3:] == wanted
+    assert status in report.releases["gaie"]["healed"]
+    assert not run(releases()).changed
+
+
+def test_a_failure_keeps_what_was_done_and_the_rerun_finishes(run: Any, helm: FakeHelm) -> None:
+    helm.failures["upgrade gaie"] = 'Error: clusterroles is forbidden: User "u" cannot create resource "clusterroles"'
+    with pytest.raises(LlmdError) as caught:
+        run(releases())
+    assert caught.value.code == "HELM_RBAC_DENIED"
+    assert "roles/container.admin" in caught.value.remedy
+    assert helm.done() == ["upgrade infra", "upgrade gaie"]
+    helm.failures.clear()
+    assert run(releases()).changed
+    assert helm.done()[2:] == ["upgrade gaie", "upgrade ms"]
+
+
+def test_absent_goes_backwards_and_waits(run: Any, helm: FakeHelm) -> None:
+    run(releases())
+    report = run(releases(), "absent", check_mode=True)
+    assert report.changed
+    assert len(helm.done()) == 3
+    report = run(releases(), "absent")
+    assert helm.done()[3:] == ["uninstall ms", "uninstall gaie", "uninstall infra"]
+    assert not run(releases(), "absent").changed
+
+
+def test_an_object_that_does_not_go_is_named(run: Any, helm: FakeHelm, api: Any) -> None:
+    run(releases())
+    helm.do_uninstall = lambda name, _arguments: helm.releases.pop(name) and ""  # type: ignore[method-assign]
+    with pytest.raises(LlmdError) as caught:
+        run(releases(), "absent", timeout=30)
+    assert caught.value.code == "RELEASE_NOT_GONE"
+
+
+def test_a_pods_reason_ends_the_wait(run: Any, helm: FakeHelm, api: Any, clock: Any) -> None:
+    helm.ready = False
+    api.put(
+        "/api/v1/namespaces/llm-d/pods/ms-1",
+        {
+            "metadata": {"labels": {"app": "ms"}},
+            "status": {
+                "conditions": [{"type": "PodScheduled", "status": "True"}],
+                "containerStatuses": [
+                    {
+                        "name": "vllm",
+                        "state": {
+                            "waiting": {
+                                "reason": "CreateContainerConfigError",
+                                "message": "couldn't find key HF_TOKEN in Secret llm-d/huggingface-token",
+                            }
+                        },
+                    }
+                ],
+            },
+        },
+    )
+    with pytest.raises(LlmdError) as caught:
+        run(releases(), failure_grace=45)
+    assert caught.value.code == "HF_SECRET_KEY_WRONG"
+    assert 45 <= clock.now() - 1000 <= 48
+
+
+def test_a_slow_rollout_that_names_no_cause_times_out_with_what_was_seen(run: Any, helm: FakeHelm) -> None:
+    helm.ready = False
+    with pytest.raises(LlmdError) as caught:
+        run(releases(), timeout=60)
+    assert caught.value.code == "ROLLOUT_TIMEOUT"
+    assert "0 of 1 ready" in caught.value.why
+
+
+def test_a_missing_chart_says_what_is_there(run: Any) -> None:
+    with pytest.raises(LlmdError) as caught:
+        run([Release("x", "infra", "v9.9.9", "llm-d")])
+    assert caught.value.code == "HELM_CHART_NOT_FOUND"
+    assert "infra-v1.3.6.tgz" in caught.value.why
+
+
+def test_the_folder_can_be_handed_over(run: Any, tmp_path: Path) -> None:
+    run(releases())
+    folder = tmp_path / "helmfile"
+    document = yaml.safe_load((folder / "helmfile.yaml").read_text())
+    assert [entry["name"] for entry in document["releases"]] == ["infra", "gaie", "ms"]
+    assert document["releases"][2]["needs"] == ["llm-d/infra", "llm-d/gaie"]
+    for entry in document["releases"]:
+        assert (folder / entry["chart"]).is_file()
+        assert (folder / entry["values"][0]).is_file()
+    assert "# The Gateway." in (folder / "helmfile.yaml").read_text()
+    assert yaml.safe_load((folder / "values/infra.yaml").read_text()) == {"gateway": {"x": 1}}
+
+
+def test_no_secret_in_any_argument_and_the_file_is_private(helm: FakeHelm) -> None:
+    params = {"host": "https://k", "api_key": "ya29.token", "ca_cert": "/ca"}
+    with helm_access(params, {}) as access:
+        path = Path(access.environment["KUBECONFIG"])
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert json.loads(path.read_text())["users"][0]["user"] == {"token": "ya29.token"}
+        Helm("helm", helm, access.environment, access.context).releases("llm-d", ["x"])
+    assert not path.exists()
+    assert "ya29.token" not in json.dumps(helm.calls)
+    with helm_access({}, {"K8S_AUTH_KUBECONFIG": "/k", "K8S_AUTH_CONTEXT": "c"}) as access:
+        assert (access.environment, access.context) == ({"KUBECONFIG": "/k"}, "c")
+
+
+HELMFILE = """#!/bin/sh
+echo "$@" >> {log}
+case "$*" in
+  *" diff "*) [ -e {done} ] && exit 0
+    printf 'Affected releases are:\\n  ms (./charts/model-v0.3.17.tgz) UPDATED\\n\\n' >&2
+    exit 2 ;;
+  *" apply "*) touch {done}; exit 0 ;;
+esac
+exit 1
+"""
+
+
+def test_helmfile_decides_and_applies_where_it_is_wished(
+    helm: FakeHelm, client: Any, clock: Any, tmp_path: Path, charts: Path, run: Any
+) -> None:
+    run(releases())
+    log, program = tmp_path / "log", tmp_path / "helmfile-program"
+    program.write_text(HELMFILE.format(log=log, done=tmp_path / "applied"))
+    program.chmod(0o755)
+    folder = tmp_path / "helmfile"
+
+    def by_helmfile() -> Any:
+        scratch = tmp_path / f"hf{len(helm.calls)}"
+        scratch.mkdir()
+        helmfile = Helmfile((str(program), "helm"), system_runner, {}, folder)
+        settings = Settings(scratch, folder, chart_source=str(charts), wait=False)
+        return Deployer(Helm("helm", helm, {}), client, settings, helmfile, clock).present(releases())
+
+    first = by_helmfile()
+    assert first.changed
+    assert actions(first) == {"infra": "none", "gaie": "none", "ms": "upgrade"}
+    assert not by_helmfile().changed
+    assert "--detailed-exitcode" in log.read_text()
+    assert log.read_text().count(" apply ") == 1
+
+
+def test_helmfiles_summary_is_understood() -> None:
+    text = "Affected releases are:\n  ms-pattern1 (./pkgs/x.tgz) UPDATED\n  new (./y.tgz) ADDED\n\nIdentified at least one change\n"  # noqa: E501
+    assert affected(text) == {"ms-pattern1": "UPDATED", "new": "ADDED"}
+
+
+# --- the real helm, without a cluster ---------------------------------------------------------------------------------
+
+REAL = shutil.which("helm") or shutil.which("helm", path=os.environ.get("LLMD_GKE_TOOLS", ""))
+
+
+@pytest.mark.skipif(not REAL, reason="no helm on this machine")
+def test_the_real_helm_renders_and_refuses(tmp_path: Path) -> None:
+    chart = tmp_path / "tiny"
+    (chart / "templates").mkdir(parents=True)
+    (chart / "Chart.yaml").write_text("apiVersion: v2\nname: tiny\nversion: v1.2.3\n")
+    (chart / "values.schema.json").write_text(
+        '{"type": "object", "additionalProperties": false, "properties": {"a": {}}}'
+    )
+    (chart / "templates/c.yaml").write_text(
+        'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: "{{ .Values.a }}"}\n'
+    )
+    subprocess.run([str(REAL), "package", str(chart), "-d", str(tmp_path)], check=True, capture_output=True)
+    values = tmp_path / "values.yaml"
+    values.write_text("a: 5\n")
+    helm = Helm(str(REAL), system_runner, {})
+    assert 'a: "5"' in helm.template("t", "n", str(tmp_path / "tiny-v1.2.3.tgz"), values).replace("{a:", "a:")
+    values.write_text("b: 5\n")
+    with pytest.raises(LlmdError) as caught:
+        helm.template("t", "n", str(tmp_path / "tiny-v1.2.3.tgz"), values)
+    assert caught.value.code == "HELM_SCHEMA_REFUSED"
+    with pytest.raises(LlmdError) as caught:
+        helm.template("t", "n", str(tmp_path / "none.tgz"), values)
+    assert caught.value.code == "HELM_CHART_NOT_FOUND"

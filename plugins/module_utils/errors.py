@@ -3,7 +3,7 @@
 """The one error tree. Every failure says what, where, why and what now, under a stable code.
 
 Libraries raise; a module's ``main`` catches ``LlmdError`` once and calls ``fail``. Codes are part of the interface:
-``docs/errors.md`` lists them, tests compare the two.
+``docs/errors/`` lists them, tests compare the two.
 """
 
 from __future__ import annotations

@@ -276,7 +276,7 @@ plan:
   sample: {requests_at_most: 108, seconds_at_most: 294}
 benchmark:
   description: The report, without its per-request part. RV(benchmark.results) has one entry for each load and endpoint.
-  returned: when something was sent
+  returned: when something was sent; in a failure only where no file holds it
   type: dict
 calibration:
   description: This client's own error, in words.
@@ -326,6 +326,8 @@ def main() -> None:
     except LlmdError as problem:
         fail(module, problem, changed=False, **result)
     if error is not None:
+        if result["files"]:
+            del result["benchmark"]  # a failure is printed whole; the report is in the file
         fail(module, error, changed=False, **result)
     module.exit_json(changed=False, **result)
 

@@ -34,7 +34,7 @@ def registry_hosts_folder(paths: Paths) -> Path:
 
 def image_folders(paths: Paths) -> list[Path]:
     """Where the registry's OCI tars are: the built images, then the sandbox's own pause image."""
-    return [paths.cache / "images", folder(paths) / "images"]
+    return [(paths.cache / "images").resolve(), folder(paths) / "images"]
 
 
 def prepare(paths: Paths) -> None:

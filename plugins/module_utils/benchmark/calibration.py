@@ -25,7 +25,7 @@ SECONDS = 4.0
 LEAST = 8
 TOLERANCE = 0.05
 # What vouches for which percentile of a measurement: a tail is only as good as the client's own tail.
-VOUCHES = {"p50": "p50", "p90": "p90", "p95": "p99", "p99": "p99", "mean": "p50"}
+VOUCHES = {"p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "mean": "p50"}
 
 
 def calibrate(
@@ -40,7 +40,8 @@ def calibrate(
     """Measure the mock with ``concurrency`` streams (at least LEAST) and compare with its own truth.
 
     Returns {concurrency, requests, configured, errors: {ttft: {p50, p90, p99}, itl: ...} each {measured, true, error
-    (seconds), relative, paired (99 % of single errors lie below)}, tokens_per_second, counts_exact, cpu_seconds}.
+    (seconds), relative, paired (that share of single errors lies below)}, output_tokens_per_second, counts_exact,
+    cpu_seconds}. What the mock loses between socket and stamp counts as error of ours: it is an upper bound.
     """
     settings = settings or mock_server.Settings(jitter=0.1)
     level = max(LEAST, concurrency)
@@ -117,7 +118,7 @@ def _errors(measured: Sequence[float], true: Sequence[float]) -> dict[str, Any]:
     ours, theirs = sorted(measured), sorted(true)
     single = sorted(abs(one - other) for one, other in zip(measured, true, strict=True))
     content: dict[str, Any] = {}
-    for percent in (50, 90, 99):
+    for percent in (50, 90, 95, 99):
         one, other = (statistics.percentile(values, percent / 100) for values in (ours, theirs))
         content[f"p{percent}"] = {
             "measured": one,

@@ -118,8 +118,8 @@ def _tokens(good: Sequence[Record]) -> dict[str, Any]:
 def _throughput(result: LoadResult, good: Sequence[Record]) -> dict[str, Any]:
     """Rates over the window; their intervals from its parts (batch means).
 
-    The parts are the blocks of a comparison, else SLICES equal ones. Blocks begin and end idle, slices of another length
-    would beat with them.
+    The parts are the blocks of a comparison, else SLICES equal ones. Blocks begin and end idle; slices of another
+    length would beat with them.
     """
     if not good or result.window <= 0:
         nothing = {"value": 0.0 if result.records else None}

@@ -13,6 +13,7 @@ WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 28, 44
 COLOURS = ("#1f6f8b", "#c8553d", "#5b8c3a", "#7d5ba6", "#b8860b", "#444444")
 MOST_POINTS = 1500
+CHARACTER = 6.4  # width of a letter at 11 px, about
 
 
 @dataclass
@@ -68,8 +69,7 @@ def chart(title: str, across: str, up: str, series: Sequence[Series], *, zero: b
             parts.append(_dots(placed, colour))
         for (x, _), (low, high) in zip(one.points, one.bars, strict=False):
             parts.append(f'<path d="M{px(x):.1f} {py(low):.1f}V{py(high):.1f}" stroke="{colour}" stroke-width="2"/>')
-        place = WIDTH - RIGHT - 6
-        parts.append(_text(place, TOP + 14 + 16 * number, one.name, "end", colour))
+    parts += _legend(series)
     return "".join(parts) + "</svg>"
 
 
@@ -113,6 +113,15 @@ def thin(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list
     return [points[round(number * step)] for number in range(most)]
 
 
+def _legend(series: Sequence[Series]) -> list[str]:
+    """Names in their colours above the plot, from right to left, where no point can lie."""
+    parts, place = [], float(WIDTH - RIGHT)
+    for number in reversed(range(len(series))):
+        parts.append(_text(place, 16, series[number].name, "end", COLOURS[number % len(COLOURS)]))
+        place -= CHARACTER * len(series[number].name) + 14
+    return parts
+
+
 def _range(values: Sequence[float], *, zero: bool) -> tuple[float, float]:
     low, high = (min(0.0, *values) if zero else min(values)), max(values)
     return (low, high + (high - low) * 0.05) if high > low else (low, low + 1.0)
@@ -120,6 +129,7 @@ def _range(values: Sequence[float], *, zero: bool) -> tuple[float, float]:
 
 def _open(title: str, height: int) -> str:
     return (
+        f"<figcaption>{escape(title)}</figcaption>"
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title, quote=True)}">'
         f"<title>{escape(title)}</title>"
     )

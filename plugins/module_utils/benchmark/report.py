@@ -22,10 +22,10 @@ h1{font-size:1.5em;margin-bottom:0}h2{font-size:1.15em;margin-top:2em}
 table{border-collapse:collapse}td,th{padding:.25em .8em;border-bottom:1px solid #ddd;text-align:right}
 td,th{white-space:nowrap}
 td:first-child,th:first-child,td.words{text-align:left}td.words{white-space:normal}
-small{color:#666}.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(480px,1fr));gap:1.2em}
+small{color:#666}figure{margin:0}figcaption{font-weight:600}.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(480px,1fr));gap:1.2em}
 svg{width:100%;background:#fcfcfc;border:1px solid #eee}svg text{font-size:11px}svg text[fill]{font-weight:600}
 .grid{stroke:#e4e4e4}.axis{stroke:#222}.missed,.worse{color:#b3261e}.met,.better{color:#2e7d32}
-.undecided,.unknown{color:#8a6d00}
+.undecided,.unknown,.not_run{color:#8a6d00}
 .none{color:#666}
 ul{padding-left:1.2em}
 """
@@ -205,7 +205,7 @@ def _plots(outcome: Outcome) -> list[str]:
         labels = (outcome.report["target"]["label"], outcome.report["against"]["label"])
         unit = f"ms, {labels[0]} minus {labels[1]} (right: {labels[0]} is slower)"
         drawn.append(plots.forest("Difference", rows, unit))
-    return drawn
+    return [f"<figure>{one}</figure>" for one in drawn]
 
 
 def _throughput(report: Mapping[str, Any]) -> list[plots.Series]:

@@ -87,7 +87,8 @@ def gate(summaries: Sequence[Mapping[str, Any]], measures: Sequence[Mapping[str,
 
     measures may name a ``concurrency``: then only that level counts; without one every level of a closed loop does.
     mode: supported (only expectations whose source's own data support them can fail), all, off. Undecided ones do not
-    fail, unknown ones do: what was to be shown was not.
+    fail; unknown ones do: what was to be shown was not. An expectation for a load that was not run (not_run) fails only
+    where all must hold: who measures another load asks another question.
     """
     outcomes = []
     for measure in measures:
@@ -96,12 +97,12 @@ def gate(summaries: Sequence[Mapping[str, Any]], measures: Sequence[Mapping[str,
         if not fitting:
             why = f"no run at {level} at once" if level else "no closed-loop run"
             missing = {"supported": "yes", **measure, "level": level, "value": None}
-            outcomes.append({**missing, "verdict": "unknown", "why": why})
+            outcomes.append({**missing, "verdict": "not_run", "why": why})
         outcomes += [judge(summary, measure) for summary in fitting]
     failing = []
     for outcome in outcomes:
         counts = mode == "all" or (mode == "supported" and outcome["supported"] == "yes")
         outcome["gated"] = counts
-        if counts and outcome["verdict"] in ("missed", "unknown"):
+        if counts and outcome["verdict"] in ("missed", "unknown", *(("not_run",) if mode == "all" else ())):
             failing.append(outcome)
     return {"mode": mode, "passed": not failing, "outcomes": outcomes, "failing": [item["metric"] for item in failing]}

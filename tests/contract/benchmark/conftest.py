@@ -11,7 +11,7 @@ import pytest
 def port() -> Iterator[int]:
     from ansible_collections.llmd.gke.plugins.module_utils.benchmark import mock_server
 
-    settings = mock_server.Settings(ttft=0.06, itl=0.005, jitter=0.1, slow=30.0)
+    settings = mock_server.Settings(ttft=0.04, itl=0.004, jitter=0.1, slow=30.0)
     with mock_server.running(settings) as found:
         yield found
 

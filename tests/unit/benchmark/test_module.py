@@ -95,7 +95,7 @@ def test_the_documentation_says_what_the_code_takes() -> None:
 def test_every_code_is_listed_and_every_listed_code_exists() -> None:
     sources = [*(ROOT / "plugins/module_utils/benchmark").glob("*.py"), ROOT / "plugins/modules/benchmark.py"]
     used = {code for path in sources for code in re.findall(r'code="([A-Z_]+)"', path.read_text(encoding="utf-8"))}
-    table = (ROOT / "docs/errors.d/benchmark.md").read_text(encoding="utf-8")
+    table = (ROOT / "docs/errors/benchmark.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", table, re.M)) == used
 
 

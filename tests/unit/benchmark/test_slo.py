@@ -71,9 +71,11 @@ def test_only_what_counts_fails(supported: str, mode: str, passed: bool) -> None
     assert verdict["outcomes"][0]["verdict"] == "missed"
 
 
-def test_a_load_that_was_not_run_is_unknown_and_fails() -> None:
-    verdict = slo.gate([summary(level=4, ttft_p50=(0.5, 0.4, 0.6))], [{**LATENCY, "concurrency": 10}], "supported")
-    assert not verdict["passed"]
+@pytest.mark.parametrize(("mode", "passed"), [("supported", True), ("all", False), ("off", True)])
+def test_a_load_that_was_not_run_fails_only_where_all_must_hold(mode: str, passed: bool) -> None:
+    verdict = slo.gate([summary(level=4, ttft_p50=(0.5, 0.4, 0.6))], [{**LATENCY, "concurrency": 10}], mode)
+    assert verdict["passed"] is passed
+    assert verdict["outcomes"][0]["verdict"] == "not_run"
     assert verdict["outcomes"][0]["why"] == "no run at 10 at once"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-DOCUMENT = ROOT / "docs/errors.d/cluster.md"
+DOCUMENT = ROOT / "docs/errors/kubernetes.md"
 MODULES = ("gateway_crds", "helm_releases", "gateway_reconcile", "backend_health", "inference_probe")
 FOLDERS = ("kube", "inference")
 # upper-case words in the sources that are no codes
@@ -16,7 +16,7 @@ OTHERS = {"AUTH_ARG_SPEC", "HF_TOKEN"}
 
 
 def used() -> set[str]:
-    """Codes in the sources of this half (other helpers' files of llmd/ are left out)."""
+    """Codes in the sources of this half."""
     utils = ROOT / "plugins/module_utils"
     files = [path for folder in FOLDERS for path in (utils / folder).glob("*.py")]
     files += [utils / f"llmd/{name}.py" for name in ("backends", "charts", "deploy", "helm", "helm_errors", "helmfile")]

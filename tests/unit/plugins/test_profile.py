@@ -18,7 +18,8 @@ def test_every_shipped_profile_is_whole(path: Path) -> None:
     assert set(profile["charts"]) == {"infra", "gaie", "ms"}
     for crd in profile["crds"]:
         assert len(crd["sha256"]) == 64
-        assert crd["url"].endswith(crd["file"])
+        assert crd["file"].endswith(".yaml")
+    assert profile["crd_url"].startswith("https://")
 
 
 def test_an_unknown_profile_names_those_that_exist() -> None:

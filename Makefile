@@ -29,7 +29,7 @@ sandbox-test: tools ## roles and playbooks on the sandbox
 	@$(RUN) python -m pytest tests/sandbox $(ARGS)
 
 lint: environment ## ansible-lint (production), yamllint, ruff, mypy strict
-	@$(RUN) ANSIBLE_COLLECTIONS_PATH=$(ROOT)/playbooks/collections sh -c 'ansible-lint && yamllint . && ruff check . && mypy sandbox && MYPYPATH=playbooks/collections mypy plugins'
+	@$(RUN) ANSIBLE_COLLECTIONS_PATH=$(ROOT)/playbooks/collections sh -c 'ansible-lint && yamllint . && ruff check . && ruff format --check . && mypy sandbox && MYPYPATH=playbooks/collections mypy plugins'
 
 bench: tools ## figures of this machine; never fails on time
 	@$(RUN) python tests/bench/bench.py $(ARGS)

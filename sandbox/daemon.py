@@ -17,9 +17,9 @@ import threading
 from collections.abc import Callable
 
 from sandbox import hub
-from sandbox.gcp.emulator import Emulator
 from sandbox.gcp.backend import ClusterBackend
 from sandbox.gcp.credentials import write_credentials, write_private
+from sandbox.gcp.emulator import Emulator
 from sandbox.gcp.server import serve
 from sandbox.gcp.tls import CertificateAuthority
 from sandbox.gcp.world import World

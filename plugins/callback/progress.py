@@ -28,7 +28,6 @@ from typing import Any
 
 from ansible import constants as C
 from ansible.plugins.callback import CallbackBase
-
 from ansible_collections.llmd.gke.plugins.module_utils.waiting import PROGRESS_FILE
 
 LOOK_EVERY = 0.25

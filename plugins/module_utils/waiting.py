@@ -97,7 +97,7 @@ def wait_until(
                 f"{what} did not come true within {timeout:.0f} s",
                 code="WAIT_TIMEOUT",
                 why=verdict.detail,
-                remedy="Look at the evidence, then run again: what is done already is kept. Raise the timeout if it was close.",
+                remedy="Look at the evidence, then run again: what is done is kept. Raise the timeout if it was close.",
                 evidence=seen,
             )
         time_source.sleep(min(interval, max(0.0, timeout - waited)))

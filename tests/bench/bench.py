@@ -30,7 +30,8 @@ time.sleep(1)
 where = "container.googleapis.com/v1/projects/llmd-sandbox/locations/us-central1-a/"
 pool = {"name": "default-pool", "initialNodeCount": 3, "config": {"machineType": "n1-standard-4"}}
 start = time.monotonic()
-operation = call("POST", where + "clusters", {"cluster": {"name": "bench", "ipAllocationPolicy": {"useIpAliases": True}, "nodePools": [pool]}})
+cluster = {"name": "bench", "ipAllocationPolicy": {"useIpAliases": True}, "nodePools": [pool]}
+operation = call("POST", where + "clusters", {"cluster": cluster})
 while operation["status"] != "DONE":
     time.sleep(0.2)
     operation = call("GET", where + "operations/" + operation["name"])

@@ -30,7 +30,7 @@ needs_gcloud = pytest.mark.skipif(shutil.which("gcloud") is None, reason="no gcl
 
 
 def resources(snapshot: dict[str, Any]) -> str:
-    """What a snapshot says about things that exist (operations and service states have a history, resources have not)."""
+    """What a snapshot says about things that exist; operations and service states have a history."""
     keep = {key: value for key, value in snapshot.items() if key in ("compute", "clusters")}
     return json.dumps(keep, sort_keys=True)
 

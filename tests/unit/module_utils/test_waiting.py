@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from ansible_collections.llmd.gke.plugins.module_utils.errors import LlmdError, WaitTimeout
 from ansible_collections.llmd.gke.plugins.module_utils.waiting import Verdict, report_progress, wait_until
 

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from ansible_collections.llmd.gke.plugins.action.artifact import write
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ansible_collections.llmd.gke.plugins.filter.hourly_cost import hourly_cost
 
 T4_POOL = {

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible.errors import AnsibleError
-
 from ansible_collections.llmd.gke.plugins.lookup.profile import SHIPPED, read_profile
 
 
@@ -30,5 +29,5 @@ def test_an_unknown_profile_names_those_that_exist() -> None:
 def test_a_file_of_ones_own_must_be_whole(tmp_path: Path) -> None:
     mine = tmp_path / "mine.yml"
     mine.write_text(yaml.safe_dump({"name": "mine"}), encoding="utf-8")
-    with pytest.raises(AnsibleError, match="PROFILE_INVALID.*charts"):
+    with pytest.raises(AnsibleError, match=r"PROFILE_INVALID.*charts"):
         read_profile(str(mine))

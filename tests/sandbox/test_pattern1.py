@@ -214,7 +214,7 @@ def test_a_secret_with_the_wrong_key_is_named(sandbox: Sandbox) -> None:
 
 def test_a_disabled_api_is_named(sandbox: Sandbox) -> None:
     sandbox.cli("fault", "plant", "api-disabled", "networkservices.googleapis.com")
-    run = sandbox.playbook("tests/sandbox/playbooks/route_only.yml", gateway_route_timeout=60)
+    run = sandbox.playbook("tests/sandbox/playbooks/route_only.yml", gateway_route_timeout=30)
     failed_with(run, "NETWORK_SERVICES_API_DISABLED", "networkservices.googleapis.com")
 
 

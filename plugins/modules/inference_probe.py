@@ -46,8 +46,8 @@ options:
     description: Namespace of the endpoint picker; needed for V(picker_counter) and V(scorers).
     type: str
   picker_selector:
-    description: Label selector of the picker's pods; needed for V(picker_counter) and V(scorers). This and the next four
-      depend on the version of llm-d (its profile knows them).
+    description: Label selector of the picker's pods; needed for V(picker_counter) and V(scorers). This and the next
+      four depend on the version of llm-d; its profile knows them.
     type: str
   picker_metrics_port:
     description: Port of the picker's metrics; needed for V(picker_counter).

@@ -137,7 +137,10 @@ def gate(model: Model, account: Account | None) -> Answer | None:
         status, reason = 401, "You must have access to it and be authenticated to access it. Please log in."
     elif account.accepted is not None and model.name not in account.accepted:
         status = 403
-        reason = f"and you are not in the authorized list. Visit https://huggingface.co/{model.name} to ask for access."
+        reason = (
+            "and you are not in the authorized list. "
+            f"Visit https://huggingface.co/{model.name} to ask for access."
+        )
     else:
         return None
     joint = " is restricted " if status == 403 else " is restricted. "

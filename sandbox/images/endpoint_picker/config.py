@@ -166,7 +166,9 @@ def _saturation(values: Mapping[str, Any]) -> Saturation:
     staleness = str(values.get("metricsStalenessThreshold") or "")
     match = re.fullmatch(r"([0-9.]+)(ms|s)", staleness)
     seconds = float(match[1]) / (1000 if match[2] == "ms" else 1) if match else defaults.staleness
-    return Saturation(queue if queue > 0 else defaults.queue_depth, kv if 0 < kv < 1 else defaults.kv_usage, seconds)
+    return Saturation(
+        queue if queue > 0 else defaults.queue_depth, kv if 0 < kv < 1 else defaults.kv_usage, seconds
+    )
 
 
 def _milliseconds(seconds: float) -> str:

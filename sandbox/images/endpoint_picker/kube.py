@@ -84,7 +84,9 @@ class Cluster:
                 await asyncio.sleep(pause)
                 pause = min(5.0, pause * 2)
 
-    async def _list(self, session: aiohttp.ClientSession, resource: Resource, replace: Callable[[Items], None]) -> str:
+    async def _list(
+        self, session: aiohttp.ClientSession, resource: Resource, replace: Callable[[Items], None]
+    ) -> str:
         url = self.server + resource.path
         async with session.get(url, params=resource.query, headers=self._headers(), ssl=self._tls or True) as answer:
             if answer.status != 200:

@@ -36,7 +36,9 @@ def request_headers(destination: str, length: int, extra: Mapping[str, str]) -> 
     mutations += [header(name, value) for name, value in extra.items()]
     metadata = struct_pb2.Struct()
     metadata.update({METADATA: {DESTINATION: destination}})
-    common = pb.CommonResponse(clear_route_cache=True, header_mutation=pb.HeaderMutation(set_headers=mutations))
+    common = pb.CommonResponse(
+        clear_route_cache=True, header_mutation=pb.HeaderMutation(set_headers=mutations)
+    )
     return pb.ProcessingResponse(request_headers=pb.HeadersResponse(response=common), dynamic_metadata=metadata)
 
 
@@ -45,7 +47,9 @@ def _pieces(body: bytes, *, end: bool) -> Iterator[Any]:
     for start in starts:
         piece = body[start : start + CHUNK]
         streamed = pb.StreamedBodyResponse(body=piece, end_of_stream=end and start + CHUNK >= len(body))
-        yield pb.BodyResponse(response=pb.CommonResponse(body_mutation=pb.BodyMutation(streamed_response=streamed)))
+        yield pb.BodyResponse(
+            response=pb.CommonResponse(body_mutation=pb.BodyMutation(streamed_response=streamed))
+        )
 
 
 def request_body(body: bytes, *, end: bool = True) -> Iterator[Any]:
@@ -75,5 +79,7 @@ def response_headers() -> Any:
 def immediate(status: int, text: str) -> Any:
     """The gateway answers by itself, with a plain text."""
     return pb.ProcessingResponse(
-        immediate_response=pb.ImmediateResponse(status=http_status_pb2.HttpStatus(code=status), body=text.encode())
+        immediate_response=pb.ImmediateResponse(
+            status=http_status_pb2.HttpStatus(code=status), body=text.encode()
+        )
     )

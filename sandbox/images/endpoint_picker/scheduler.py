@@ -36,7 +36,9 @@ class Scheduler:
     def __init__(self, configuration: Configuration, metrics: Metrics) -> None:
         self._configuration = configuration
         self._metrics = metrics
-        self._prefix = [plugin for plugin in configuration.plugins.values() if isinstance(plugin, PrefixCacheScorer)]
+        self._prefix = [
+            plugin for plugin in configuration.plugins.values() if isinstance(plugin, PrefixCacheScorer)
+        ]
 
     def schedule(self, request: Request, endpoints: Sequence[Endpoint]) -> tuple[SchedulingResult, dict[str, str]]:
         """Pick; the result and headers that plugins want added to the request. Raises SchedulingError."""

@@ -14,7 +14,7 @@ _WORDS = re.findall(
     r"\w+",
     "the answer is that a model reads every token before it and gives one more so each request waits its turn while "
     "blocks of memory fill and empty again the gateway asks which pod has least to do and which pod has seen these "
-    "words already then it sends them there and the client sees text arrive piece by piece until the end of the line",
+    "words already then it sends them there and the client sees text arrive piece by piece until the end of the line"
 )
 
 

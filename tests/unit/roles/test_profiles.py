@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ansible_collections.llmd.gke.plugins.lookup.profile import SHIPPED, read_profile
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -41,7 +41,9 @@ from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 SHIPPED = Path(__file__).resolve().parent.parent / "plugin_utils" / "profiles"
-REQUIRED = ("name", "charts", "images", "crd_url", "crds", "labels", "picker", "gateway", "model_server")
+REQUIRED = (
+    *("name", "charts", "images", "crd_url", "crds", "labels", "values", "gateway", "pool", "picker", "model_server"),
+)
 
 
 def read_profile(name: str) -> dict[str, Any]:

@@ -16,6 +16,9 @@ description:
     on. Where waiting is vain it ends early with the pod's own reason (no GPU, image, Secret, GPU memory, gated
     model ...).
   - Releases that were left failed or pending are healed. The result says how.
+  - Where the selector of a workload differs, which cannot be changed in place, the release is uninstalled and installed
+    anew; check mode, diff and a warning say so first. A release of the same name from another chart is never touched.
+  - Live objects that somebody changed or deleted by hand are put back.
   - Writes C(helmfile.yaml) with its values files and charts into O(helmfile_dir), readable and free of secrets, so that
     the deployment can be handed over or applied by hand.
   - Credentials reach helm by a file or the environment, never by an argument.
@@ -61,6 +64,12 @@ options:
         description: Words about the release, written as a comment into its files.
         type: str
         default: ''
+      correct_health_check:
+        description: Ask the cluster whether it refuses a HealthCheckPolicy with a port but without portSpecification,
+          and if so, add that field to the copy of the chart that is installed. For pool charts that write such a
+          policy.
+        type: bool
+        default: false
   namespace:
     description: Namespace of releases that name none.
     type: str
@@ -165,8 +174,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 releases:
-  description: What was found and done, one entry a release. C(action) is none, install, upgrade, replace, restore or
-    uninstall; C(healed) says what a broken release was repaired from.
+  description: What was found and done, one entry a release. C(action) is none, install, upgrade, replace, restore,
+    repair or uninstall; C(healed) says what a broken release was repaired from, C(adapted) what was changed in its
+    chart.
   returned: always
   type: list
   elements: dict
@@ -179,6 +189,7 @@ releases:
       action: upgrade
       reasons: [values differ, Deployment ms-pattern1-llm-d-modelservice-decode changed]
       healed: ''
+      adapted: ''
       status: deployed
       revision: 2
 files:
@@ -281,6 +292,7 @@ def work(module: Any, scratch: Path, report: dict[str, Any]) -> dict[str, Any]:
             )
         deployer = Deployer(helm, cluster(module), settings, helmfile)
         report["program"] = "helmfile" if program else "helm"
+        deployer.warn = module.warn
         try:
             done = deployer.present(releases) if params["state"] == "present" else deployer.absent(releases)
         finally:
@@ -301,6 +313,7 @@ def main() -> None:
         "values": {"type": "dict", "default": {}},
         "needs": {"type": "list", "elements": "str", "default": []},
         "description": {"type": "str", "default": ""},
+        "correct_health_check": {"type": "bool", "default": False},
     }
     module = AnsibleModule(
         argument_spec=kube_argument_spec(

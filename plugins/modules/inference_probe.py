@@ -45,29 +45,23 @@ options:
   namespace:
     description: Namespace of the endpoint picker; needed for V(picker_counter) and V(scorers).
     type: str
-  pool:
-    description: Name of the InferencePool (the pool's release); needed for V(picker_counter) and V(scorers).
+  picker_selector:
+    description: Label selector of the picker's pods; needed for V(picker_counter) and V(scorers). This and the next
+      four depend on the version of llm-d; its profile knows them.
     type: str
-  picker_label:
-    description: Label of the picker's pods; its value is the pool's name with C(-epp) behind it.
-    type: str
-    default: inferencepool
   picker_metrics_port:
-    description: Port of the picker's metrics.
+    description: Port of the picker's metrics; needed for V(picker_counter).
     type: int
-    default: 9090
   request_counter:
-    description: Name of the picker's request counter.
+    description: Name of the picker's request counter; needed for V(picker_counter).
     type: str
-    default: inference_objective_request_total
   response_header:
-    description: Header (with value V(true)) that the picker adds to every answer that it has handled.
+    description: Header (with value V(true)) that the picker adds to every answer that it has handled; needed for
+      V(picker_header).
     type: str
-    default: x-went-into-resp-headers
   scorers:
-    description: Scorers that must be active, with their weights.
+    description: Scorers that must be active, with their weights; needed for V(scorers).
     type: dict
-    default: {prefix-cache-scorer: 3, kv-cache-utilization-scorer: 2, queue-scorer: 2}
   prompt:
     description: Prompt to complete.
     type: str
@@ -111,7 +105,13 @@ EXAMPLES = r"""
     model: google/gemma-2b-it
     kubeconfig: "{{ kubeconfig }}"
     namespace: llm-d
-    pool: gaie-pattern1
+    picker_selector: inferencepool=gaie-pattern1-epp
+    picker_metrics_port: "{{ profile.picker.metrics_port }}"
+    request_counter: "{{ profile.picker.request_counter }}"
+    response_header: "{{ profile.picker.response_header }}"
+    scorers: "{{ profile.picker.scorers }}"
+  vars:
+    profile: "{{ lookup('llmd.gke.profile', 'llm-d-0.4') }}"
 
 - name: Only ask whether it answers
   llmd.gke.inference_probe:
@@ -147,7 +147,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.llmd.gke.plugins.module_utils.errors import InferenceError
+from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, InferenceError
 from ansible_collections.llmd.gke.plugins.module_utils.inference.http import Answer, Endpoint
 from ansible_collections.llmd.gke.plugins.module_utils.inference.picker import Picker
 from ansible_collections.llmd.gke.plugins.module_utils.inference.probe import CHECKS, PICKER_CHECKS, Plan, Probe, Result
@@ -155,13 +155,36 @@ from ansible_collections.llmd.gke.plugins.module_utils.kube.arguments import kub
 from ansible_collections.llmd.gke.plugins.module_utils.kube.client import client_from_params
 from ansible_collections.llmd.gke.plugins.module_utils.kube.running import run
 
+NEEDED = {
+    "picker_header": ("response_header",),
+    "picker_counter": ("namespace", "picker_selector", "picker_metrics_port", "request_counter"),
+    "scorers": ("namespace", "picker_selector", "scorers"),
+}
+
 
 def picker_of(params: dict[str, Any]) -> Picker | None:
     """The picker to question, where a check needs it and the options say which."""
-    if not PICKER_CHECKS & set(params["checks"]) or not params["pool"] or not params["namespace"]:
+    if not PICKER_CHECKS & set(params["checks"]) or not params["picker_selector"] or not params["namespace"]:
         return None
-    selector = f"{params['picker_label']}={params['pool']}-epp"
-    return Picker(client_from_params(params), params["namespace"], selector, params["picker_metrics_port"])
+    port = params["picker_metrics_port"] or 0
+    return Picker(client_from_params(params), params["namespace"], params["picker_selector"], port)
+
+
+def insist_on_options(params: dict[str, Any]) -> None:
+    """Every check that was asked for has what it needs. Raises ConfigurationError."""
+    missing = {
+        check: absent
+        for check, names in NEEDED.items()
+        if check in params["checks"] and (absent := [name for name in names if not params[name]])
+    }
+    if missing:
+        words = "; ".join(f"{check}: {', '.join(names)}" for check, names in missing.items())
+        raise ConfigurationError(
+            "Checks were asked for without the options that they need.",
+            code="PROBE_OPTIONS_MISSING",
+            why=words,
+            remedy="Take them from the version's profile (lookup llmd.gke.profile), or leave these checks out.",
+        )
 
 
 def failure(results: list[Result], base_url: str) -> InferenceError:
@@ -181,6 +204,7 @@ def work(module: Any, report: dict[str, Any]) -> dict[str, Any]:
     params = module.params
     if module.check_mode and not urlsplit(params["base_url"]).hostname:
         return {**report, "skipped": True, "passed": True}
+    insist_on_options(params)
     endpoint = Endpoint.parse(params["base_url"], params["host_header"])
 
     def send(method: str, path: str, document: dict[str, Any] | None = None, *, timeout: float = 60) -> Answer:
@@ -194,9 +218,9 @@ def work(module: Any, report: dict[str, Any]) -> dict[str, Any]:
         request_timeout=params["request_timeout"],
         prompt=params["prompt"],
         max_tokens=params["max_tokens"],
-        counter=params["request_counter"],
-        header=params["response_header"],
-        scorers={name: float(weight) for name, weight in params["scorers"].items()},
+        counter=params["request_counter"] or "",
+        header=params["response_header"] or "",
+        scorers={name: float(weight) for name, weight in (params["scorers"] or {}).items()},
     )
     probe = Probe(send, plan, picker_of(params))
     results = probe.run()
@@ -216,15 +240,11 @@ def main() -> None:
             model={"type": "str", "required": True},
             checks={"type": "list", "elements": "str", "choices": list(CHECKS), "default": list(CHECKS)},
             namespace={"type": "str"},
-            pool={"type": "str"},
-            picker_label={"type": "str", "default": "inferencepool"},
-            picker_metrics_port={"type": "int", "default": 9090},
-            request_counter={"type": "str", "default": "inference_objective_request_total"},
-            response_header={"type": "str", "default": "x-went-into-resp-headers"},
-            scorers={
-                "type": "dict",
-                "default": {"prefix-cache-scorer": 3, "kv-cache-utilization-scorer": 2, "queue-scorer": 2},
-            },
+            picker_selector={"type": "str"},
+            picker_metrics_port={"type": "int"},
+            request_counter={"type": "str"},
+            response_header={"type": "str"},
+            scorers={"type": "dict"},
             prompt={"type": "str", "default": "Kubernetes is"},
             max_tokens={"type": "int", "default": 16, "no_log": False},
             timeout={"type": "int", "default": 300},

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox import paths
+from sandbox.images.endpoint_picker.generation import ENV_GENERATION
 from sandbox.images.oci import Image, write
 
 PAUSE = "registry.k8s.io/pause:3.10"
@@ -29,16 +30,17 @@ class Name:
     name: str
     role: str
     modelled: bool = True
+    generation: str = ""  # of the Gateway API inference extension in a picker, where it is not the first one modelled
 
 
 NAMES = (
     Name("ghcr.io/llm-d/llm-d-cuda:v0.4.0", "model-server"),
     Name("ghcr.io/llm-d/llm-d-inference-scheduler:v0.4.0", "endpoint-picker"),
-    # Later versions' names, answered by the stand-ins of v0.4.0. Built with --all only.
+    Name("ghcr.io/llm-d/llm-d-cuda:v0.6.0", "model-server"),
+    Name("ghcr.io/llm-d/llm-d-inference-scheduler:v0.7.0", "endpoint-picker", generation="v1.4.0"),
+    # Names answered by the stand-ins of v0.4.0. Built with --all only.
     Name("ghcr.io/llm-d/llm-d-cuda:v0.5.0", "model-server", modelled=False),
-    Name("ghcr.io/llm-d/llm-d-cuda:v0.6.0", "model-server", modelled=False),
     Name("ghcr.io/llm-d/llm-d-inference-scheduler:v0.5.0", "endpoint-picker", modelled=False),
-    Name("ghcr.io/llm-d/llm-d-inference-scheduler:v0.7.0", "endpoint-picker", modelled=False),
 )
 
 _LABELS = {"org.opencontainers.image.description": "llmd.gke sandbox stand-in; not the upstream image"}
@@ -76,8 +78,10 @@ def model_server(name: str, host: Host) -> Image:
 
 def endpoint_picker(name: str, host: Host) -> Image:
     """An image whose entrypoint is the picker stand-in (the chart gives arguments only)."""
+    generation = next((entry.generation for entry in NAMES if entry.name == name), "")
+    environment = {**host.common(), **({ENV_GENERATION: generation} if generation else {})}
     command = (host.python, "-P", "-m", "sandbox.images.endpoint_picker")
-    return Image(name, command, host.common(), {}, _LABELS)
+    return Image(name, command, environment, {}, _LABELS)
 
 
 def pause(program: Path) -> Image:

@@ -106,7 +106,7 @@ RULES = (
         {500},
         r"\A\Z",
         "The load balancer cannot reach the endpoint picker (500 with an empty body).",
-        "Check the picker's pod (label inferencepool=POOL-epp) and its Service, port 9002.",
+        "Check the picker's pod (POOL-epp...) and its Service.",
         True,
     ),
     _rule(

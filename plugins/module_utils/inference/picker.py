@@ -26,7 +26,7 @@ class Picker:
     client: KubeClient
     namespace: str
     selector: str
-    port: int = 9090
+    port: int
 
     def pods(self) -> list[dict[str, Any]]:
         """The picker's ready pods: one, unless it elects a leader. Raises InferenceError if there is none."""

@@ -34,8 +34,8 @@ class Plan:
     request_timeout: float = 60
     prompt: str = "Kubernetes is"
     max_tokens: int = 16
-    counter: str = "inference_objective_request_total"
-    header: str = "x-went-into-resp-headers"
+    counter: str = ""
+    header: str = ""
     scorers: dict[str, float] = field(default_factory=dict)
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import HelmError, LlmdError
 from ansible_collections.llmd.gke.plugins.module_utils.kube.client import KubeClient
+from ansible_collections.llmd.gke.plugins.module_utils.llmd import drift, health_check
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.charts import locate
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm import Helm, ReleaseState
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helmfile import (
@@ -27,11 +28,11 @@ from ansible_collections.llmd.gke.plugins.module_utils.llmd.releases import (
     Release,
     pending_seconds,
     plan_release,
+    refuse_foreign,
     waves,
 )
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.rollouts import (
     Waiter,
-    missing_objects,
     references,
     wait_gone,
     workload_refs,
@@ -40,6 +41,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.waiting import Clock, Sys
 
 T = TypeVar("T")
 R = TypeVar("R")
+ADAPTED = "portSpecification was added to the chart's HealthCheckPolicy: this cluster refuses it without"
 # what a prediction may run into before the roles that come earlier in the play have really run
 NOT_YET = frozenset({"HELM_CRD_MISSING", "NAMESPACE_MISSING", "CLUSTER_UNREACHABLE"})
 
@@ -103,7 +105,9 @@ class Deployer:
         self.helmfile = helmfile
         self.clock: Clock = clock or SystemClock()
         self.report = Report()
+        self.warn: Callable[[str], None] = report_progress  # told what the user should know before it happens
         self._packages: dict[str, Path] = {}
+        self._adapted: dict[str, str] = {}
         kept = None if settings.check_mode else settings.folder
         self.work: Path = kept or settings.scratch  # check mode writes nothing into the kept folder
 
@@ -115,6 +119,9 @@ class Deployer:
         self._write_files(releases)
         installed = self._settled(releases)
         plans = side_by_side(lambda release: self._plan(release, installed.get(release.name)), list(releases))
+        for plan in plans:
+            if plan.notice:
+                self.warn(plan.notice)
         if self.helmfile is not None and not self.settings.check_mode:
             self._apply_by_helmfile(plans)
         else:
@@ -144,18 +151,21 @@ class Deployer:
             "action": plan.action,
             "reasons": list(plan.reasons),
             "healed": plan.healed,
+            "adapted": self._adapted.get(release.name, ""),
             "status": "deployed" if plan.action == "none" else "planned",
             **more,
         }
-        if plan.changed:
-            self.report.diff.append(
-                {
-                    "before_header": f"release {release.name} (installed)",
-                    "after_header": f"release {release.name} (wanted)",
-                    "before": readable(plan.before, release.namespace) if plan.before else "",
-                    "after": readable(plan.after, release.namespace),
-                }
-            )
+        if not plan.changed:
+            return
+        reasons = "".join(f"# {reason}\n" for reason in plan.reasons)
+        self.report.diff.append(
+            {
+                "before_header": f"release {release.name} (installed)",
+                "after_header": f"release {release.name} (wanted: {plan.action})",
+                "before": readable(plan.before, release.namespace) if plan.before else "",
+                "after": reasons + readable(plan.after, release.namespace),
+            }
+        )
 
     def _write_files(self, releases: Sequence[Release]) -> None:
         settings, charts = self.settings, self.work / "charts"
@@ -165,6 +175,9 @@ class Deployer:
             return release.name, locate(self.helm, release.chart, release.version, source, charts)
 
         self._packages = dict(side_by_side(find, list(releases)))
+        for release in releases:
+            if release.correct_health_check:
+                self._correct(release)
         texts = {f"values/{release.name}.yaml": render_values(release) for release in releases}
         texts["helmfile.yaml"] = render_helmfile(releases, self._packages, settings.timeout)
         for name, text in texts.items():
@@ -172,6 +185,18 @@ class Deployer:
                 self.report.changed = True
                 self.report.files.append(str(settings.folder / name))
             write_if_changed(self.work / name, text)
+
+    def _correct(self, release: Release) -> None:
+        """Adapt the copied chart's health check to a cluster that would refuse it."""
+        try:
+            if self.client is None or not health_check.refused(self.client, release.name, release.namespace):
+                return
+        except LlmdError as error:
+            if self.settings.check_mode and error.code in NOT_YET:
+                return
+            raise
+        if health_check.correct(self._packages[release.name]):
+            self._adapted[release.name] = ADAPTED
 
     def _values_file(self, release: Release) -> Path:
         return self.work / "values" / f"{release.name}.yaml"
@@ -203,14 +228,21 @@ class Deployer:
         return found
 
     def _plan(self, release: Release, state: ReleaseState | None) -> Plan:
+        refuse_foreign(release, state)
         wanted = self._wanted_manifest(release, state)
         if state is None:
             return plan_release(release, None, wanted, list)
         full = self.helm.details(state)
-        gone: list[str] = []
+        found, selectors = drift.Drift(), []
         if state.status == "deployed" and self.client is not None:
-            gone = missing_objects(self.client, full.manifest, release.namespace)
-        return plan_release(release, full, wanted, lambda: self.helm.history(release.name, release.namespace), gone)
+            found = drift.look(self.client, full.manifest, release.namespace)
+        elif self.client is not None:
+            selectors = drift.selectors_in_the_way(self.client, wanted, release.namespace)
+
+        def history() -> list[dict[str, Any]]:
+            return self.helm.history(release.name, release.namespace)
+
+        return plan_release(release, full, wanted, history, found, selectors)
 
     def _wanted_manifest(self, release: Release, state: ReleaseState | None) -> str:
         chart, values = str(self._packages[release.name]), self._values_file(release)
@@ -235,9 +267,11 @@ class Deployer:
         release, entry = plan.release, self.report.releases[plan.release.name]
         try:
             self._repair(plan)
-            entry["revision"] = self.helm.upgrade(
-                release.name, release.namespace, str(self._packages[release.name]), self._values_file(release)
-            )
+            if plan.action != "repair":
+                entry["revision"] = self.helm.upgrade(
+                    release.name, release.namespace, str(self._packages[release.name]), self._values_file(release)
+                )
+            self._put_back(plan)
             entry["status"] = "deployed"
         except LlmdError as error:
             entry["status"] = f"failed: {error.code}"
@@ -254,6 +288,14 @@ class Deployer:
                 refs = references(plan.before, release.namespace)
                 wait_gone(self.client, refs, self.settings.timeout, self.settings.interval, self.clock)
 
+    def _put_back(self, plan: Plan) -> None:
+        """Undo what was changed by hand, as far as the wanted manifest still holds that object."""
+        if self.client is None or not plan.drift.edited:
+            return
+        wanted = {target.say(): target for target in drift.targets(plan.after, plan.release.namespace)}
+        edited = [(wanted[target.say()], paths) for target, paths in plan.drift.edited if target.say() in wanted]
+        drift.repair(self.client, drift.Drift(edited=edited))
+
     def _apply_by_helmfile(self, plans: Sequence[Plan]) -> None:
         assert self.helmfile is not None
         self._record([plan for plan in plans if plan.action in ("replace", "restore")])
@@ -266,7 +308,13 @@ class Deployer:
             self.helmfile.apply()
         for plan in plans:
             name = plan.release.name
-            changed = name in wanted or "(unnamed)" in wanted or bool(plan.healed)
+            by_hand = bool(plan.drift.gone or plan.drift.edited)
+            changed = name in wanted or "(unnamed)" in wanted or bool(plan.healed) or by_hand
+            if plan.drift.gone and name not in wanted:  # helmfile compares with helm's records only
+                self.helm.upgrade(
+                    name, plan.release.namespace, str(self._packages[name]), self._values_file(plan.release)
+                )
+            self._put_back(plan)
             reasons = plan.reasons if changed else ()
             action = (plan.action if plan.action != "none" else "upgrade") if changed else "none"
             self._enter(Plan(plan.release, action, reasons, plan.healed, 0, plan.before, plan.after), status="deployed")

@@ -5,17 +5,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError
+from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, HelmError
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.charts import base_name, spellings
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.drift import SELECTING, Drift
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm import ReleaseState
-from ansible_collections.llmd.gke.plugins.module_utils.llmd.manifests import changes, prune
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.manifests import by_identity, changes, prune
 
+VERSION_SUFFIX = r"-v?[0-9]+\.[0-9]+\.[0-9]+.*$"
 PENDING = frozenset({"pending-install", "pending-upgrade", "pending-rollback"})
 
 
@@ -31,6 +34,7 @@ class Release:
     needs: tuple[str, ...] = ()
     repository: str = ""
     description: str = ""
+    correct_health_check: bool = False
 
     @classmethod
     def from_params(cls, params: dict[str, Any], namespace: str) -> Release:
@@ -44,6 +48,7 @@ class Release:
             needs=tuple(str(name).rsplit("/", 1)[-1] for name in params.get("needs") or []),
             repository=str(params.get("repository") or ""),
             description=str(params.get("description") or ""),
+            correct_health_check=bool(params.get("correct_health_check")),
         )
 
 
@@ -80,8 +85,10 @@ def waves(releases: Sequence[Release]) -> list[list[Release]]:
 class Plan:
     """What is to be done about one release.
 
-    action: none, install, upgrade, replace (uninstall, install), restore (roll back to ``revision``, then upgrade).
+    action: none, install, upgrade, replace (uninstall, install), restore (roll back to ``revision``, then upgrade),
+    repair (only live objects are put back).
     reasons: why, for the result. healed: what state the release was found in, where that had to be repaired.
+    notice: what the user should know before it happens. drift: live objects that are not as installed.
     """
 
     release: Release
@@ -91,6 +98,8 @@ class Plan:
     revision: int = 0
     before: str = ""
     after: str = ""
+    notice: str = ""
+    drift: Drift = field(default_factory=Drift)
 
     @property
     def changed(self) -> bool:
@@ -121,17 +130,58 @@ def last_deployed(history: Sequence[dict[str, Any]]) -> int:
     return max(good, default=0)
 
 
+def immutable_changes(before: str, after: str, namespace: str) -> list[str]:
+    """Workloads whose selector differs between two manifests: Kubernetes never lets that change in place."""
+    old, new = by_identity(before, namespace), by_identity(after, namespace)
+    return [
+        key.say() if key.namespace else f"{key.kind} {namespace}/{key.name}"
+        for key in new
+        if key in old and key.kind in SELECTING and _selector(old[key]) != _selector(new[key])
+    ]
+
+
+def _selector(document: dict[str, Any]) -> Any:
+    return (document.get("spec") or {}).get("selector")
+
+
+def refuse_foreign(release: Release, installed: ReleaseState | None) -> None:
+    """A release of our name made from another chart is somebody else's. Raises HelmError."""
+    if installed is None or not release.chart:
+        return
+    theirs, ours = (
+        re.sub(VERSION_SUFFIX, "", name) for name in (installed.chart, base_name(release.chart).removesuffix(".tgz"))
+    )
+    if theirs == ours:
+        return
+    raise HelmError(
+        f"There is a release {release.name} already, and it is not ours.",
+        code="RELEASE_FOREIGN",
+        where=f"namespace {release.namespace}",
+        why=f"It was made from chart {installed.chart}; ours is made from {ours}.",
+        remedy="Choose another llmd_release or llmd_namespace, or uninstall that release if nobody needs it.",
+    )
+
+
 def plan_release(
     release: Release,
     installed: ReleaseState | None,
     wanted_manifest: str,
     history: Callable[[], Sequence[dict[str, Any]]],
-    missing: Sequence[str] = (),
+    drift: Drift | None = None,
+    in_the_way: Sequence[str] = (),
 ) -> Plan:
-    """Decide. ``history`` is only asked about a broken release; ``missing``: live objects that have disappeared."""
+    """Decide. ``history`` is only asked about a broken release; ``drift``: live objects that are not as installed.
+
+    in_the_way: live workloads with another selector than the wanted one, found behind helm's back.
+
+    Raises HelmError for a release that somebody else made.
+    """
+    refuse_foreign(release, installed)
+    drift = drift or Drift()
     if installed is None or installed.status == "uninstalled":
         return Plan(release, "install", ("not installed",), after=wanted_manifest)
     before = installed.manifest
+    selectors = sorted({*immutable_changes(before, wanted_manifest, release.namespace), *in_the_way})
     broken = f"was {installed.status} at revision {installed.revision}"
     if installed.status == "uninstalling":
         return Plan(release, "replace", (broken,), broken, before=before, after=wanted_manifest)
@@ -140,14 +190,27 @@ def plan_release(
         if not good:
             healed = f"{broken} and never deployed: uninstalled and installed anew"
             return Plan(release, "replace", (broken,), healed, before=before, after=wanted_manifest)
+        if selectors:
+            return _replacement(release, before, wanted_manifest, selectors, (broken,))
         if installed.status == "failed":
             healed = f"{broken}: upgraded over it"
             return Plan(release, "upgrade", (broken,), healed, before=before, after=wanted_manifest)
         healed = f"{broken}: rolled back to revision {good} first"
         return Plan(release, "restore", (broken,), healed, good, before, wanted_manifest)
-    reasons = differences(release, installed, wanted_manifest) + tuple(f"{name} is gone" for name in missing)
-    action = "upgrade" if reasons else "none"
-    return Plan(release, action, reasons, before=before, after=wanted_manifest)
+    reasons = differences(release, installed, wanted_manifest)
+    if selectors:
+        return _replacement(release, before, wanted_manifest, selectors, reasons)
+    action = "upgrade" if reasons or drift.gone else "repair" if drift.edited else "none"
+    return Plan(release, action, reasons + drift.reasons(), before=before, after=wanted_manifest, drift=drift)
+
+
+def _replacement(release: Release, before: str, after: str, selectors: Sequence[str], reasons: tuple[str, ...]) -> Plan:
+    why = f"the selector of {', '.join(selectors)} differs and cannot be changed in place"
+    notice = (
+        f"Release {release.name} is replaced, not upgraded: {why}. Its pods go before the new ones come;"
+        " until those are ready nothing is served."
+    )
+    return Plan(release, "replace", (why, *reasons), before=before, after=after, notice=notice)
 
 
 def pending_seconds(installed: ReleaseState, now: datetime | None = None) -> float:

@@ -55,13 +55,6 @@ def references(manifest: str, namespace: str, only: Iterable[Kind] = ()) -> list
     return found
 
 
-def missing_objects(client: KubeClient, manifest: str, namespace: str) -> list[str]:
-    """Objects that a release should have and the cluster has not (somebody deleted them)."""
-    return [
-        ref.say() for ref in references(manifest, namespace) if client.get(ref.kind, ref.name, ref.namespace) is None
-    ]
-
-
 @dataclass(frozen=True)
 class WorkloadLook:
     """One workload, and, while it is not ready, its pods with what explains them."""

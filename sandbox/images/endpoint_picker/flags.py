@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sandbox.images.endpoint_picker import generation
+
 SECOND = 10**9
 MILLISECOND = 10**6
 
@@ -83,6 +85,8 @@ class Flags:
 def parse(arguments: Sequence[str]) -> Flags:
     """``--name value`` or ``--name=value``; a switch may stand alone. Raises FlagError."""
     values = dict(DEFAULTS)
+    if generation.later():
+        values["kv-cache-usage-percentage-metric"] = "vllm:kv_cache_usage_perc"
     words = iter(arguments)
     for word in words:
         match = re.fullmatch(r"--?([A-Za-z][A-Za-z0-9-]*)(?:=(.*))?", word, re.DOTALL)

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 
+from sandbox.images.endpoint_picker import generation
 from sandbox.images.endpoint_picker.datastore import Datastore, read_pool
 from sandbox.images.endpoint_picker.kube import Cluster, Items, Resource
 from sandbox.images.endpoint_picker.logs import Logger
@@ -37,13 +38,16 @@ class Watcher:
         self._readiness = readiness
         self._pool_changed = asyncio.Event()
         version = "v1" if group == "inference.networking.k8s.io" else "v1alpha2"
-        self.resources = (
+        self.resources: tuple[Resource, ...] = (
             Resource(
                 f"/apis/{group}/{version}/namespaces/{namespace}/inferencepools", f"*{version}.InferencePool", pool
             ),
             Resource(f"/api/v1/namespaces/{namespace}/pods", "*v1.Pod"),
             Resource(f"/apis/{EXTENDED}/namespaces/{namespace}/inferenceobjectives", "*v1alpha2.InferenceObjective"),
         )
+        if generation.later():  # read, since nothing starts without the kind; rewriting itself is left out
+            path = f"/apis/{EXTENDED}/namespaces/{namespace}/inferencemodelrewrites"
+            self.resources += (Resource(path, "*v1alpha2.InferenceModelRewrite"),)
 
     async def run(self, cluster: Cluster, session: aiohttp.ClientSession, patience: float) -> None:
         """Until cancelled. Raises NotSynced (in an ExceptionGroup) after ``patience`` seconds without first lists."""
@@ -52,7 +56,8 @@ class Watcher:
             (self._pools, self._pool_event),
             (self._store.set_pods, self._store.set_pod),
             (self._objectives, self._objective),
-        )
+            (_ignore, _ignore),
+        )[: len(self.resources)]
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._report())
             for resource, (replace, change), event in zip(self.resources, handlers, synced, strict=True):
@@ -90,3 +95,7 @@ class Watcher:
         self._store.objectives.pop(name, None)
         if item is not None:
             self._store.objectives[name] = int(item["spec"].get("priority") or 0)
+
+
+def _ignore(*_: object) -> None:
+    """Objects whose contents nothing here uses."""

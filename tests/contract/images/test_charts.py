@@ -11,15 +11,20 @@ import pytest
 import yaml
 
 from sandbox import paths
+from sandbox.charts.package import assemble, generations, package
 
-CHARTS = Path(__file__).resolve().parents[3] / "sandbox" / "charts"
+REPOSITORY = Path(__file__).resolve().parents[3]
+CHARTS = REPOSITORY / "sandbox" / "charts"
 POOL_VERSION = "app.kubernetes.io/version"
 CASES = (
-    ("infra-pattern1", "llm-d-infra", "llm-d-0.4/infra"),
-    ("gaie-pattern1", "inferencepool", "llm-d-0.4/gaie"),
-    ("ms-pattern1", "llm-d-modelservice", "llm-d-0.4/ms"),
-    ("ms-pd", "llm-d-modelservice", "variants/pd"),
-    ("ms-moe", "llm-d-modelservice", "variants/multinode"),
+    ("infra-pattern1", "llm-d-infra", "v1.3.6", "llm-d-0.4/infra"),
+    ("gaie-pattern1", "inferencepool", "v1.2.0", "llm-d-0.4/gaie"),
+    ("ms-pattern1", "llm-d-modelservice", "v0.3.17", "llm-d-0.4/ms"),
+    ("infra-pattern1", "llm-d-infra", "v1.4.0", "llm-d-0.6/infra"),
+    ("gaie-pattern1", "inferencepool", "v1.4.0", "llm-d-0.6/gaie"),
+    ("ms-pattern1", "llm-d-modelservice", "v0.4.9", "llm-d-0.6/ms"),
+    ("ms-pd", "llm-d-modelservice", "v0.3.17", "variants/pd"),
+    ("ms-moe", "llm-d-modelservice", "v0.3.17", "variants/multinode"),
 )
 
 
@@ -47,10 +52,23 @@ def objects(text: str, *, pool: bool) -> dict[tuple[str, str], Any]:
     return found
 
 
-@pytest.mark.parametrize(("release", "chart", "case"), CASES, ids=[case[0] for case in CASES])
-def test_same_objects(helm: str, reference: Path, release: str, chart: str, case: str) -> None:
+@pytest.fixture(scope="module")
+def charts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    """Every generation of every chart, put together: (name, version) -> folder."""
+    folder = tmp_path_factory.mktemp("charts")
+    made = [
+        assemble(place, folder) for first in CHARTS.glob("*/Chart.yaml") for place in generations(first.parent.name)
+    ]
+    return {(path.name, yaml.safe_load((path / "Chart.yaml").read_text())["version"]): path for path in made}
+
+
+@pytest.mark.parametrize(("release", "chart", "version", "case"), CASES, ids=[case[3] for case in CASES])
+def test_same_objects(
+    helm: str, charts: dict[tuple[str, str], Path], reference: Path, release: str, chart: str, version: str, case: str
+) -> None:
     values = reference / f"{case}.values.yaml"
-    made = run(helm, "template", release, str(CHARTS / chart), "--namespace", "llm-d", "--values", str(values))
+    folder = str(charts[chart, version])
+    made = run(helm, "template", release, folder, "--namespace", "llm-d", "--values", str(values))
     assert made.returncode == 0, made.stderr
     pool = chart == "inferencepool"
     expected = objects((reference / f"{case}.rendered.yaml").read_text(encoding="utf-8"), pool=pool)
@@ -109,8 +127,9 @@ def test_model_on_a_volume(helm: str, tmp_path: Path) -> None:
 
 
 def test_packages_carry_upstream_names(helm: str, tmp_path: Path) -> None:
-    from sandbox.charts.package import package
-
     names = {path.name for path in package(tmp_path, Path(helm))}
-    assert names == {"llm-d-infra-v1.3.6.tgz", "inferencepool-v1.2.0.tgz", "llm-d-modelservice-v0.3.17.tgz"}
+    assert names == {
+        *("llm-d-infra-v1.3.6.tgz", "inferencepool-v1.2.0.tgz", "llm-d-modelservice-v0.3.17.tgz"),
+        *("llm-d-infra-v1.4.0.tgz", "inferencepool-v1.4.0.tgz", "llm-d-modelservice-v0.4.9.tgz"),
+    }
     assert {path.name for path in tmp_path.iterdir()} == names

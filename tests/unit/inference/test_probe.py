@@ -15,7 +15,15 @@ from ansible_collections.llmd.gke.plugins.module_utils.inference.probe import CH
 MODEL = "google/gemma-2b-it"
 POD = "/api/v1/namespaces/llm-d/pods/gaie-epp-1"
 COUNTER = "inference_objective_request_total"
+NAMES = {"counter": COUNTER, "header": "x-went-into-resp-headers"}
 SCORERS = {"prefix-cache-scorer": 3.0, "kv-cache-utilization-scorer": 2.0, "queue-scorer": 2.0}
+OPTIONS = {
+    "picker_selector": "inferencepool=gaie-epp",
+    "picker_metrics_port": 9090,
+    "request_counter": COUNTER,
+    "response_header": NAMES["header"],
+    "scorers": SCORERS,
+}
 LOG = json.dumps(
     {
         "msg": "parsed config",
@@ -70,8 +78,10 @@ def world(api: Any) -> World:
 
 
 def probe(world: World, client: Any, clock: Any, **options: Any) -> dict[str, Any]:
-    plan = Plan(MODEL, scorers=SCORERS, **options)
-    run = Probe(world.send, plan, Picker(client, "llm-d", "inferencepool=gaie-epp"), clock, progress=lambda words: None)
+    plan = Plan(MODEL, **NAMES, scorers=SCORERS, **options)
+    run = Probe(
+        world.send, plan, Picker(client, "llm-d", "inferencepool=gaie-epp", 9090), clock, progress=lambda words: None
+    )
     return {result.name: result for result in run.run()}
 
 
@@ -182,7 +192,7 @@ def test_the_module_says_it_in_json(
     from ansible_collections.llmd.gke.plugins.modules import inference_probe
 
     monkeypatch.setattr(inference_probe, "client_from_params", lambda params: client)
-    params = {"base_url": server, "model": MODEL, "namespace": "llm-d", "pool": "gaie", "timeout": 0}
+    params = {"base_url": server, "model": MODEL, "namespace": "llm-d", **OPTIONS, "timeout": 0}
     result = fakes.run_module("inference_probe", capfd, params)
     assert result["passed"]
     assert result["changed"] is False
@@ -194,6 +204,9 @@ def test_the_module_says_it_in_json(
     assert not fakes.run_module("inference_probe", capfd, {**params, "fail": False}).get("failed")
     nowhere = fakes.run_module("inference_probe", capfd, {**params, "base_url": "http://"}, check_mode=True)
     assert nowhere["skipped"]
+    partial = fakes.run_module("inference_probe", capfd, {**params, "response_header": None, "scorers": {}})
+    assert partial["error"]["code"] == "PROBE_OPTIONS_MISSING"
+    assert partial["error"]["why"] == "picker_header: response_header; scorers: scorers"
     assert (
         fakes.run_module("inference_probe", capfd, {**params, "base_url": "nowhere"})["error"]["code"]
         == "BASE_URL_INVALID"

@@ -62,6 +62,7 @@ class FakeApi:
         self.trouble: list[Exception] = []
         self.requests: list[tuple[str, str, Any]] = []
         self.on_write: Callable[[str, str, Manifest], Any] | None = None
+        self.refuse: Callable[[str, Manifest], str] | None = None
 
     def put(self, path: str, manifest: Manifest) -> Manifest:
         """Store an object; its name and namespace are taken from the path."""
@@ -90,6 +91,10 @@ class FakeApi:
                 raise Refusal(404, "not found")
             return _Reply(b"{}")
         document = json.loads(body) if isinstance(body, str) else body
+        if self.refuse is not None and (words := self.refuse(where, document)):
+            raise Refusal(422, words)
+        if "apply-patch" in params.get("content_type", "") and where in self.objects:
+            document = _merged(self.objects[where], document)
         if query.get("dryRun"):
             return _Reply(json.dumps(document).encode())
         return self._patch(where, document, params.get("content_type", ""))
@@ -117,6 +122,13 @@ class FakeApi:
         if self.on_write:
             self.on_write(where, content_type, document)
         return _Reply(json.dumps(self.objects[where]).encode())
+
+
+def _merged(live: Any, applied: Any) -> Any:
+    """Server-side apply in small: what was applied lies over what is there."""
+    if isinstance(live, dict) and isinstance(applied, dict):
+        return {**live, **{key: _merged(live.get(key), value) for key, value in applied.items()}}
+    return applied
 
 
 def _selected(found: Manifest, query: dict[str, str]) -> bool:

@@ -55,7 +55,7 @@ class FakeHelm:
         return yaml.safe_load(text) or {}
 
     def _manifest(self, name: str, values: dict[str, Any]) -> str:
-        spec = {"replicas": values.get("replicas", 1), "selector": {"matchLabels": {"app": name}}}
+        spec = {"replicas": values.get("replicas", 1), "selector": {"matchLabels": {"app": values.get("label", name)}}}
         return yaml.safe_dump({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec})
 
     def do_list(self, _name: str, arguments: list[str]) -> str:
@@ -115,12 +115,15 @@ def charts(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(helm: FakeHelm, client: Any, clock: Any, tmp_path: Path, charts: Path) -> Any:
-    def run(releases: list[Release], state: str = "present", use_client: bool = True, **options: Any) -> Any:
+    def run(
+        releases: list[Release], state: str = "present", use_client: bool = True, warn: Any = None, **options: Any
+    ) -> Any:
         scratch = tmp_path / f"scratch{len(helm.calls)}"
         scratch.mkdir()
         settings = Settings(scratch, tmp_path / "helmfile", chart_source=str(charts), **options)
         wrapped = Helm("helm", helm, {"KUBECONFIG": "/k"})
         deployer = Deployer(wrapped, client if use_client else None, settings, clock=clock)
+        deployer.warn = warn or deployer.warn
         return deployer.present(releases) if state == "present" else deployer.absent(releases)
 
     return run
@@ -204,6 +207,63 @@ def test_broken_releases_are_healed(
     assert helm.done()[3:] == wanted
     assert status in report.releases["gaie"]["healed"]
     assert not run(releases()).changed
+
+
+def test_another_selector_replaces_the_release_and_says_so_first(run: Any, helm: FakeHelm) -> None:
+    run(releases())
+    other = [*releases()[:2], Release("ms", "model", "v0.3.17", "llm-d", {"label": "new"}, needs=("infra", "gaie"))]
+    told: list[str] = []
+    predicted = run(other, check_mode=True, warn=told.append)
+    assert actions(predicted) == {"infra": "none", "gaie": "none", "ms": "replace"}
+    assert len(helm.done()) == 3
+    assert "Release ms is replaced" in told[0]
+    assert "selector of Deployment llm-d/ms" in predicted.diff[0]["after"].splitlines()[0]
+    run(other, warn=told.append)
+    assert helm.done()[3:] == ["uninstall ms", "upgrade ms"]
+    assert not run(other).changed
+
+
+def test_a_failed_upgrade_over_another_selector_is_replaced_too(run: Any, helm: FakeHelm) -> None:
+    """helm's newest record already holds the new selector; the live object still has the old one."""
+    run(releases())
+    other = [*releases()[:2], Release("ms", "model", "v0.3.17", "llm-d", {"label": "new"}, needs=("infra", "gaie"))]
+    record = helm.releases["ms"]
+    record["more"]["manifest"] = record["more"]["manifest"].replace("app: ms", "app: new")
+    record.update(status="failed", history=[{"revision": 1, "status": "deployed"}])
+    assert actions(run(other))["ms"] == "replace"
+    assert helm.done()[3:] == ["uninstall ms", "upgrade ms"]
+
+
+def test_what_somebody_changed_by_hand_is_shown_and_put_back(run: Any, helm: FakeHelm, api: Any) -> None:
+    run(releases())
+    api.objects[DEPLOYMENTS + "ms"]["spec"]["replicas"] = 0
+    api.objects[DEPLOYMENTS + "ms"]["spec"]["paused"] = True  # not ours to know
+    predicted = run(releases(), check_mode=True)
+    assert actions(predicted) == {"infra": "none", "gaie": "none", "ms": "repair"}
+    assert predicted.releases["ms"]["reasons"] == ["Deployment llm-d/ms was changed by hand (spec.replicas)"]
+    assert api.objects[DEPLOYMENTS + "ms"]["spec"]["replicas"] == 0
+    assert run(releases()).changed
+    assert api.objects[DEPLOYMENTS + "ms"]["spec"]["replicas"] == 1
+    assert len(helm.done()) == 3  # no new revision
+    assert not run(releases()).changed
+
+
+def test_a_refused_comparison_is_no_drift(run: Any, api: Any) -> None:
+    run(releases())
+    api.objects[DEPLOYMENTS + "ms"]["spec"]["replicas"] = 0
+    api.refuse = lambda where, document: "admission says no"
+    assert not run(releases(), wait=False).changed
+
+
+def test_a_release_of_somebody_else_is_left_alone(run: Any, helm: FakeHelm) -> None:
+    run(releases())
+    helm.releases["gaie"]["chart"] = "wordpress-24.0.1"
+    for check_mode in (True, False):
+        with pytest.raises(LlmdError) as caught:
+            run(releases(), check_mode=check_mode)
+        assert caught.value.code == "RELEASE_FOREIGN"
+        assert "wordpress-24.0.1" in caught.value.why
+    assert len(helm.done()) == 3
 
 
 def test_a_failure_keeps_what_was_done_and_the_rerun_finishes(run: Any, helm: FakeHelm) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.drift import Drift
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm import ReleaseState, parse_time
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm_errors import explain_helm, own_words
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.releases import Release, plan_release, waves
@@ -94,7 +95,7 @@ def test_broken_releases_are_healed_and_it_is_said(
 
 
 def test_objects_that_have_disappeared_are_brought_back() -> None:
-    plan = plan_release(RELEASE, STATE, MANIFEST, list, ["Deployment llm-d/x"])
+    plan = plan_release(RELEASE, STATE, MANIFEST, list, Drift(gone=["Deployment llm-d/x"]))
     assert plan.action == "upgrade"
     assert plan.reasons == ("Deployment llm-d/x is gone",)
 

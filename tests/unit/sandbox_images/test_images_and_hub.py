@@ -79,7 +79,8 @@ def test_builder_names_and_commands(tmp_path: Path) -> None:
     host = build.Host("/venv/bin/python", "/repo", {"LLMD_SANDBOX_TTFT_SECONDS": "1"})
     written = build.build(tmp_path / "images", host, pause_program=program)
     assert [path.name for path in written] == [
-        "llm-d-cuda_v0.4.0.tar", "llm-d-inference-scheduler_v0.4.0.tar", "pause_3.10.tar",
+        "llm-d-cuda_v0.4.0.tar", "llm-d-inference-scheduler_v0.4.0.tar",
+        "llm-d-cuda_v0.6.0.tar", "llm-d-inference-scheduler_v0.7.0.tar", "pause_3.10.tar",
     ]  # fmt: skip
     server, layer = configuration(written[0])
     assert "PYTHONPATH=/repo" in server["Env"]
@@ -92,7 +93,9 @@ def test_builder_names_and_commands(tmp_path: Path) -> None:
         assert "/" + script.removesuffix("/vllm") in folders
     picker, _ = configuration(written[1])
     assert picker["Entrypoint"] == ["/venv/bin/python", "-P", "-m", "sandbox.images.endpoint_picker"]
-    assert configuration(written[2])[0]["Entrypoint"] == ["/pause"]
+    assert not any("GENERATION" in word for word in picker["Env"])
+    assert "LLMD_SANDBOX_PICKER_GENERATION=v1.4.0" in configuration(written[3])[0]["Env"]
+    assert configuration(written[4])[0]["Entrypoint"] == ["/pause"]
     everything = build.build(tmp_path / "all", host, pause_program=None, everything=True)
     assert len(everything) == len(build.NAMES)
 

@@ -93,7 +93,7 @@ options:
     type: str
     default: ""
   probe:
-    description: Ask the endpoint itself for its models and one token.
+    description: Ask the endpoint itself for its models (M(llmd.gke.diagnose) also for one token).
     type: bool
     default: true
   timeout:

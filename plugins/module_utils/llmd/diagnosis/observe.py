@@ -33,6 +33,7 @@ class Pass:
         *,
         seconds: float = 9.0,
         probe: bool = True,
+        generate: bool = True,
         base_url: str = "",
         clock: Clock | None = None,
     ) -> None:
@@ -40,6 +41,7 @@ class Pass:
         self.session = session
         self.connect = connect
         self.probe = probe
+        self.generate = generate
         self.base_url = base_url
         self.clock: Clock = clock or SystemClock()
         self.started = self.clock.now()
@@ -112,7 +114,7 @@ class Pass:
                 setattr(cluster if name == "foreign_gpu_pods" else google, name, value)
 
     def _requests(self) -> dict[str, Callable[[], Any]]:
-        """The endpoint's own word, where it has an address: the list of models, and one token."""
+        """The endpoint's own word, where it has an address: the list of models, and (``generate``) one token."""
         address = address_of(self.seen.cluster.gateway or {})
         base = self.base_url or (f"http://{address}" if address else "")
         if not base or not self.probe:
@@ -124,7 +126,7 @@ class Pass:
             return {}
         document = {"model": self.seen.scope.model, "prompt": "Hello", "max_tokens": 1}
         patience = self._left(0.7)
-        return {
-            MODELS: lambda: endpoint.send("GET", "/v1/models", timeout=patience),
-            COMPLETION: lambda: endpoint.send("POST", "/v1/completions", document, timeout=patience),
-        }
+        reads: dict[str, Callable[[], Any]] = {MODELS: lambda: endpoint.send("GET", "/v1/models", timeout=patience)}
+        if self.generate:
+            reads[COMPLETION] = lambda: endpoint.send("POST", "/v1/completions", document, timeout=patience)
+        return reads

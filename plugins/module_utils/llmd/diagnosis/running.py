@@ -97,8 +97,8 @@ def connect(params: Mapping[str, Any], session: GoogleSession | None, scope: Sco
     return client_from_params({"kubeconfig": document}, REQUEST_SECONDS)
 
 
-def observe(params: Mapping[str, Any]) -> tuple[Observation, Pass]:
-    """Look at everything once. Never raises for what the deployment lacks."""
+def observe(params: Mapping[str, Any], *, generate: bool = True) -> tuple[Observation, Pass]:
+    """Look at everything once. Never raises for what the deployment lacks. generate: ask the endpoint for a token."""
     scope = scope_of(params)
     session: GoogleSession | None = None
     trouble: LlmdError | None = None
@@ -112,6 +112,7 @@ def observe(params: Mapping[str, Any]) -> tuple[Observation, Pass]:
         lambda: connect(params, session, scope),
         seconds=float(params["timeout"]),
         probe=bool(params["probe"]),
+        generate=generate,
         base_url=params["base_url"],
     )
     if trouble is not None:

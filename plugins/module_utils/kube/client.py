@@ -100,13 +100,15 @@ def _status_message(error: Exception) -> str:
 class KubeClient:
     """Reads and writes objects as dictionaries. 404 is an answer (None), every other refusal an ``ApiProblem``."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, timeout: float | tuple[float, float] = REQUEST_TIMEOUT) -> None:
+        """timeout: seconds for one request, or (to connect, to read)."""
         self._transport = transport
+        self._timeout = timeout
         self.requests = 0
 
     def _call(self, method: str, path: str, body: Any = None, **params: Any) -> bytes:
         self.requests += 1
-        params.setdefault("_request_timeout", REQUEST_TIMEOUT)
+        params.setdefault("_request_timeout", self._timeout)
         try:
             response = self._transport.request(method, path, body=body, serialize=False, **params)
             data: bytes = response.data  # read here: a connection may also break while the body arrives
@@ -138,6 +140,13 @@ class KubeClient:
                 return []
             raise
         items: list[Manifest] = answer.get("items") or []
+        return items
+
+    def labels_of(self, kind: Kind, namespace: str = "", labels: str = "") -> list[Manifest]:
+        """Only the metadata of objects: for Secrets, whose content is nobody's business, and for large objects."""
+        path = kind.path(namespace=namespace, query={"labelSelector": labels} if labels else {})
+        accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+        items: list[Manifest] = _as_object(self._call("get", path, header_params={"Accept": accept})).get("items") or []
         return items
 
     def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False, force: bool = True) -> Manifest:
@@ -225,7 +234,7 @@ def label_selector(labels: dict[str, str]) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
 
 
-def client_from_params(params: dict[str, Any]) -> KubeClient:
+def client_from_params(params: dict[str, Any], timeout: float | tuple[float, float] = REQUEST_TIMEOUT) -> KubeClient:
     """A client from a module's parameters (kubernetes.core's authentication options and their environment names)."""
     missing = [library for library in ("kubernetes", "yaml") if find_spec(library) is None]
     if missing:
@@ -243,7 +252,7 @@ def client_from_params(params: dict[str, Any]) -> KubeClient:
         if type(error).__module__.startswith(("kubernetes", "yaml")) or isinstance(error, OSError):
             raise _no_credentials(str(error)) from error
         raise
-    return KubeClient(api.client)
+    return KubeClient(api.client, timeout)
 
 
 def _no_credentials(why: str) -> KubernetesError:

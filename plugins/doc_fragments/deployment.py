@@ -1,0 +1,107 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which deployment the modules that look at all of it look at."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options that name one deployment; shared by diagnose and status."""
+
+    DOCUMENTATION = r"""
+options:
+  region:
+    description: Region of the load balancer.
+    type: str
+    required: true
+  location:
+    description: Zone or region of the cluster.
+    type: str
+    required: true
+  cluster:
+    description: Name of the cluster.
+    type: str
+    required: true
+  network:
+    description: VPC network.
+    type: str
+    default: default
+  namespace:
+    description: Namespace of the deployment.
+    type: str
+    default: llm-d
+  release:
+    description: Suffix of the three helm releases.
+    type: str
+    default: pattern1
+  gateway:
+    description: Name of the Gateway.
+    type: str
+    required: true
+  route:
+    description: Name of the HTTPRoute.
+    type: str
+    required: true
+  pool:
+    description: Name of the InferencePool, which is also the name of its release.
+    type: str
+    required: true
+  model:
+    description: Model that is to be served.
+    type: str
+    required: true
+  hf_secret:
+    description: Name of the Secret with the Hugging Face token; only the names of its keys are read.
+    type: str
+    default: ""
+  hf_secret_key:
+    description: Key that the model server reads.
+    type: str
+    default: HF_TOKEN
+  services:
+    description: APIs that must be enabled.
+    type: list
+    elements: str
+    default: []
+  crds:
+    description: CRDs that must be there.
+    type: list
+    elements: str
+    default: []
+  picker_label:
+    description: Label of the picker's pods.
+    type: str
+    default: inferencepool
+  request_counter:
+    description: The picker's counter of requests.
+    type: str
+    default: inference_objective_request_total
+  response_header:
+    description: Header that the picker adds to answers.
+    type: str
+    default: x-went-into-resp-headers
+  scorers:
+    description: Scorers and weights that the picker must have; empty for no check.
+    type: dict
+    default: {}
+  minimum_version:
+    description: Oldest GKE version that will do.
+    type: str
+    default: ""
+  base_url:
+    description: Scheme and address of the endpoint; empty means http and the Gateway's own address.
+    type: str
+    default: ""
+  probe:
+    description: Ask the endpoint itself for its models (M(llmd.gke.diagnose) also for one token).
+    type: bool
+    default: true
+  timeout:
+    description: Seconds for the whole look; what does not answer in time is reported as unread.
+    type: float
+    default: 9
+notes:
+  - Without O(kubeconfig) or O(host) the way into the cluster is found through the Google API, and nothing is written to
+    disk.
+  - Metrics are read through the API server's pod proxy, at the ports that the pods themselves declare.
+"""

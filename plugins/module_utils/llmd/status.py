@@ -1,0 +1,148 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a deployment is doing, in figures: from an observation and a second look at its counters. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible_collections.llmd.gke.plugins.module_utils.inference.metrics import total
+from ansible_collections.llmd.gke.plugins.module_utils.kube.gateways import address_of
+from ansible_collections.llmd.gke.plugins.module_utils.kube.pods import is_ready, progress_of
+from ansible_collections.llmd.gke.plugins.module_utils.kube.workloads import rollout, selector_of
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.observe import MODELS
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.read_cluster import is_model_server, is_picker
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.shapes import Finding, Json, Observation
+
+# what vLLM calls them; a profile may say otherwise
+METRICS = {
+    "waiting": "vllm:num_requests_waiting",
+    "running": "vllm:num_requests_running",
+    "kv_cache": "vllm:kv_cache_usage_perc",
+    "tokens": "vllm:generation_tokens_total",
+    "requests": "vllm:request_success_total",
+}
+Texts = Mapping[str, str]
+
+
+def status_of(
+    seen: Observation, findings: list[Finding], later: Texts, seconds: float, names: Mapping[str, str]
+) -> Json:
+    """The status as a JSON object. ``later``: metrics read ``seconds`` after the observation's; None = unknown."""
+    names = {**METRICS, **names}
+    servers = [_server(pod, seen, later, seconds, names) for pod in _pods(seen, is_model_server)]
+    wanted = _wanted(seen)
+    pickers = [pod for pod in seen.cluster.pods or [] if is_picker(pod, seen.scope)]
+    counted = [total(seen.cluster.metrics.get(_name(pod), ""), seen.scope.request_counter) for pod in pickers]
+    routed = [value for value in counted if value is not None]
+    return {
+        "endpoint": _endpoint(seen),
+        "models": _models(seen),
+        "release": seen.scope.release,
+        "cluster": seen.scope.cluster,
+        "replicas": {"wanted": wanted, "ready": sum(bool(server["ready"]) for server in servers)},
+        "picker": {"ready": sum(map(is_ready, pickers)), "pods": len(pickers)},
+        "queue": _sum(servers, "waiting"),
+        "running": _sum(servers, "running"),
+        "kv_cache_use": _mean(servers, "kv_cache"),
+        "requests": {"picker": sum(routed) if routed else None, "model_servers": _sum(servers, "requests")},
+        "tokens_per_second": _sum(servers, "tokens_per_second"),
+        "window_seconds": round(seconds, 2),
+        "servers": servers,
+        "nodes": seen.google.pool_sizes,
+        "findings": [{"code": f.problem.code, "severity": f.severity, "what": f.problem.what} for f in findings],
+    }
+
+
+def _name(pod: Json) -> str:
+    return str(pod["metadata"]["name"])
+
+
+def _pods(seen: Observation, which: Callable[[Json, Observation], bool]) -> list[Json]:
+    return [pod for pod in seen.cluster.pods or [] if which(pod, seen)]
+
+
+def _server(pod: Json, seen: Observation, later: Texts, seconds: float, names: Mapping[str, str]) -> Json:
+    before, after = seen.cluster.metrics.get(_name(pod), ""), later.get(_name(pod), "")
+    values = {key: total(after or before, metric) for key, metric in names.items()}
+    start, rate = total(before, names["tokens"]), None
+    if start is not None and values["tokens"] is not None and after and seconds > 0 and values["tokens"] >= start:
+        rate = round((values["tokens"] - start) / seconds, 1)
+    return {
+        "pod": _name(pod),
+        "node": (pod.get("spec") or {}).get("nodeName"),
+        "ready": is_ready(pod),
+        "state": progress_of(pod),
+        "tokens_per_second": rate,
+        **values,
+    }
+
+
+def _wanted(seen: Observation) -> int | None:
+    """Replicas that the model servers' workloads ask for: those whose selector does not pick the endpoint picker."""
+    if seen.cluster.workloads is None:
+        return None
+    servers = [
+        workload
+        for workload in seen.cluster.workloads
+        if seen.scope.picker_label not in selector_of(workload) and workload["kind"] != "DaemonSet"
+    ]
+    return sum(rollout(workload).wanted for workload in servers)
+
+
+def _sum(servers: list[Json], key: str) -> float | None:
+    known = [float(server[key]) for server in servers if server.get(key) is not None]
+    return round(sum(known), 2) if known else None
+
+
+def _mean(servers: list[Json], key: str) -> float | None:
+    known = [float(server[key]) for server in servers if server.get(key) is not None]
+    return round(sum(known) / len(known), 4) if known else None
+
+
+def _endpoint(seen: Observation) -> str:
+    address = address_of(seen.cluster.gateway or {})
+    return f"http://{address}" if address else ""
+
+
+def _models(seen: Observation) -> list[str] | None:
+    answer = seen.answers.get(MODELS)
+    if answer is None or answer.status != 200:
+        return None
+    return [str(entry.get("id")) for entry in answer.document().get("data") or [] if isinstance(entry, dict)]
+
+
+def screen(status: Json) -> list[str]:
+    """The status as lines for a person; what is unknown shows as a question mark."""
+    replicas, picker, requests = status["replicas"], status["picker"], status["requests"]
+    models = status["models"]
+    lines = [
+        f"endpoint    {status['endpoint'] or 'none'}",
+        f"models      {'?' if models is None else ', '.join(models) or 'none'}",
+        f"replicas    {replicas['ready']} of {_show(replicas['wanted'])} ready; picker {picker['ready']} of"
+        f" {picker['pods']} ready",
+        f"requests    {_show(requests['picker'])} routed, {_show(requests['model_servers'])} answered,"
+        f" {_show(status['running'])} running, {_show(status['queue'])} queued",
+        f"tokens      {_show(status['tokens_per_second'])} a second over the last {status['window_seconds']:.1f} s",
+        f"KV cache    {_percent(status['kv_cache_use'])} in use",
+    ]
+    for server in status["servers"]:
+        lines.append(
+            f"  {server['pod']}  {server['state']}, {_show(server['running'])} running, {_show(server['waiting'])}"
+            f" queued, KV {_percent(server['kv_cache'])}, {_show(server['tokens_per_second'])} tokens/s"
+        )
+    nodes = status["nodes"]
+    if nodes is not None:
+        lines.append("nodes       " + ", ".join(f"{name} {size}" for name, size in sorted(nodes.items())))
+    found = [f"{entry['severity']} {entry['code']}" for entry in status["findings"]]
+    lines.append("health      " + ("; ".join(found) + " (playbooks/diagnose.yml says more)" if found else "no finding"))
+    return lines
+
+
+def _show(value: Any) -> str:
+    return "?" if value is None else f"{value:g}"
+
+
+def _percent(value: Any) -> str:
+    return "?" if value is None else f"{100 * value:.1f} %"

@@ -1,0 +1,224 @@
+"""One fault at a time in a healthy observation: its code comes first, and nothing else that it does not bring."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Make = Callable[[], Any]
+
+
+def codes(seen: Any) -> list[str]:
+    from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.judge import diagnose
+
+    return [finding.problem.code for finding in diagnose(seen)]
+
+
+def waiting_pod(pod: dict[str, Any], reason: str, message: str) -> None:
+    pod["status"] = {
+        "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "False"}],
+        "containerStatuses": [
+            {"name": "c", "image": "i", "state": {"waiting": {"reason": reason, "message": message}}}
+        ],
+    }
+
+
+def unschedulable(pod: dict[str, Any]) -> None:
+    message = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+    pod["status"] = {"conditions": [{"type": "PodScheduled", "status": "False", "message": message}]}
+
+
+def crashed(seen: Any, log: str) -> None:
+    pod = seen.cluster.pods[1]
+    state = {"name": "c", "restartCount": 3, "lastState": {"terminated": {"exitCode": 1}}, "state": {"waiting": {}}}
+    pod["status"] = {"conditions": [{"type": "PodScheduled", "status": "True"}], "containerStatuses": [state]}
+    seen.cluster.logs["server"] = log
+
+
+def condition(item: dict[str, Any], type_: str, message: str, reason: str = "Invalid") -> None:
+    found = next(entry for entry in item["conditions"] if entry["type"] == type_)
+    found.update(status="False", reason=reason, message=message)
+
+
+def route_with_timeouts(seen: Any) -> None:
+    route = seen.cluster.routes[0]
+    route["spec"]["rules"][0]["timeouts"] = {"request": "0s"}
+    condition(route["status"]["parents"][0], "Accepted", "timeouts", "UnsupportedValue")
+
+
+def failed_release(seen: Any) -> None:
+    words = 'Release "gaie" failed: clusterroles is forbidden: User "x" cannot create resource "clusterroles"'
+    seen.cluster.releases[1].update(status="failed", description=words)
+
+
+def sick_backend(seen: Any) -> None:
+    from ansible_collections.llmd.gke.plugins.module_utils.gcp.health import BackendHealth
+
+    seen.google.backends = [BackendHealth("b", (), 1)]
+
+
+def answer(seen: Any, status: int, text: bytes) -> None:
+    from ansible_collections.llmd.gke.plugins.module_utils.inference.http import Answer
+
+    for request in seen.answers:
+        seen.answers[request] = Answer(status, {}, text)
+
+
+FAULTS: dict[str, Callable[[Any], Any]] = {
+    "NETWORK_SERVICES_API_DISABLED": lambda s: s.google.services.update({"networkservices.googleapis.com": "DISABLED"}),
+    "API_DISABLED": lambda s: s.google.services.update({"compute.googleapis.com": "DISABLED"}),
+    "PROXY_ONLY_SUBNET_MISSING": lambda s: s.google.subnets.clear(),
+    "PROXY_SUBNET_LEGACY": lambda s: s.google.subnets[0].update(purpose="INTERNAL_HTTPS_LOAD_BALANCER"),
+    "PERMISSION_MISSING": lambda s: s.google.missing_permissions.append("container.clusterRoles.create"),
+    "CLUSTER_NOT_FOUND": lambda s: s.google.cluster.clear(),
+    "CLUSTER_ERROR": lambda s: s.google.cluster.update(status="ERROR"),
+    "CLUSTER_NETWORK_MISMATCH": lambda s: s.google.cluster.update(network="other"),
+    "GATEWAY_API_DISABLED": lambda s: s.google.cluster.update(networkConfig={}),
+    "HTTP_LOAD_BALANCING_DISABLED": lambda s: s.google.cluster.update(
+        addonsConfig={"httpLoadBalancing": {"disabled": True}}
+    ),
+    "GKE_VERSION_TOO_OLD": lambda s: s.google.cluster.update(currentMasterVersion="1.31.9-gke.1"),
+    "NODE_NOT_READY": lambda s: condition(s.cluster.nodes[0]["status"], "Ready", "kubelet stopped"),
+    "GPU_DRIVER_NOT_INSTALLED": lambda s: s.cluster.nodes[0]["metadata"].update(
+        labels={"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
+    ),
+    "NAMESPACE_MISSING": lambda s: s.cluster.namespace.clear(),
+    "NAMESPACE_TERMINATING": lambda s: s.cluster.namespace["metadata"].update(deletionTimestamp="now"),
+    "CRD_MISSING": lambda s: s.cluster.crds.update(y={}),
+    "CRD_NOT_ESTABLISHED": lambda s: condition(s.cluster.crds["x"]["status"], "Established", "no"),
+    "HF_SECRET_MISSING": lambda s: setattr(s.cluster, "secret_exists", False),
+    "HF_SECRET_KEY_WRONG": lambda s: setattr(s.cluster, "secret_keys", ["token"]),
+    "RELEASE_MISSING": lambda s: s.cluster.releases.pop(2),
+    "HELM_RBAC_DENIED": failed_release,
+    "HELM_RELEASE_LOCKED": lambda s: s.cluster.releases[1].update(status="pending-install"),
+    "MODEL_SERVER_SCALED_TO_ZERO": lambda s: s.cluster.workloads[1]["spec"].update(replicas=0),
+    "PICKER_NOT_READY": lambda s: s.cluster.workloads[0]["spec"].update(replicas=0),
+    "IMAGE_PULL_FAILED": lambda s: waiting_pod(s.cluster.pods[1], "ErrImagePull", "not found"),
+    "GPU_UNAVAILABLE": lambda s: unschedulable(s.cluster.pods[1]),
+    "GPU_OUT_OF_MEMORY": lambda s: crashed(s, "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 500 MiB"),
+    "HF_MODEL_GATED": lambda s: crashed(s, "GatedRepoError: 403 Client Error"),
+    "PICKER_RBAC_FORBIDDEN": lambda s: crashed(s, 'failed to list *v1.Pod: pods is forbidden: User "x"'),
+    "POD_CRASHES": lambda s: crashed(s, "something new"),
+    "POOL_MISSING": lambda s: s.cluster.pools.clear(),
+    "POOL_SELECTS_NOTHING": lambda s: s.cluster.pools[0]["spec"]["selector"].update(matchLabels={"a": "b"}),
+    "POOL_TARGET_PORT_WRONG": lambda s: s.cluster.pools[0]["spec"].update(targetPorts=[{"number": 8200}]),
+    "PICKER_SERVICE_MISSING": lambda s: s.cluster.services.clear(),
+    "SCORERS_WRONG": lambda s: s.cluster.scorers.update({"queue-scorer": 1.0}),
+    "GATEWAY_CLASS_UNSUITABLE": lambda s: s.cluster.gateway["spec"].update(
+        gatewayClassName="gke-l7-global-external-managed"
+    ),
+    "GATEWAY_MISSING": lambda s: setattr(s.cluster, "gateway", {}),
+    "GATEWAY_CLASS_MISSING": lambda s: s.cluster.gateway_class.clear(),
+    "QUOTA_EXCEEDED": lambda s: condition(
+        s.cluster.gateway["status"], "Programmed", "Quota 'IN_USE_ADDRESSES' exceeded"
+    ),
+    "ROUTE_MISSING": lambda s: s.cluster.routes.clear(),
+    "ROUTE_REJECTED": route_with_timeouts,
+    "ROUTE_PARENT_MISMATCH": lambda s: s.cluster.routes[0]["spec"].update(parentRefs=[{"name": "another"}]),
+    "ROUTE_BACKEND_GROUP_WRONG": lambda s: s.cluster.routes[0]["spec"]["rules"][0]["backendRefs"][0].update(
+        group="inference.networking.x-k8s.io"
+    ),
+    "POLICY_NOT_ATTACHED": lambda s: s.cluster.health_policies[0].update(
+        status={"conditions": [{"type": "Attached", "status": "False", "reason": "Invalid", "message": "m"}]}
+    ),
+    "POLICY_CONFLICT": lambda s: s.cluster.backend_policies.append(s.cluster.backend_policies[0]),
+    "BACKEND_NO_ENDPOINTS": sick_backend,
+    "NO_ROUTE_YET": lambda s: answer(s, 404, b"fault filter abort"),
+    "NO_HEALTHY_UPSTREAM": lambda s: answer(s, 503, b"no healthy upstream"),
+    "PICKER_UNREACHABLE": lambda s: answer(s, 500, b""),
+}
+
+
+def test_a_healthy_deployment_has_no_finding(healthy: Make) -> None:
+    assert codes(healthy()) == []
+
+
+@pytest.mark.parametrize("code", sorted(FAULTS))
+def test_a_fault_is_found_first(healthy: Make, code: str) -> None:
+    seen = healthy()
+    FAULTS[code](seen)
+    assert codes(seen)[0] == code
+
+
+def test_causes_come_before_what_follows_from_them(healthy: Make) -> None:
+    from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.judge import diagnose
+
+    seen = healthy()
+    answer(seen, 503, b"no healthy upstream")
+    sick_backend(seen)
+    crashed(seen, "CUDA out of memory")
+    findings = diagnose(seen)
+    assert [finding.problem.code for finding in findings] == [
+        "GPU_OUT_OF_MEMORY",
+        "BACKEND_NO_ENDPOINTS",
+        "NO_HEALTHY_UPSTREAM",
+    ]
+    assert [finding.follows_from for finding in findings] == ["", "GPU_OUT_OF_MEMORY", "GPU_OUT_OF_MEMORY"]
+
+
+def test_what_is_not_ready_without_a_reason_stays_unknown(healthy: Make) -> None:
+    from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.judge import diagnose
+
+    seen = healthy()
+    seen.cluster.pods[1]["status"] = {"phase": "Running", "conditions": [{"type": "PodScheduled", "status": "True"}]}
+    finding = diagnose(seen)[0]
+    assert (finding.problem.code, finding.severity) == ("NOT_READY_YET", "unknown")
+    assert "server" in finding.problem.why
+
+
+def test_what_could_not_be_read_is_said_and_judged_by_nobody(healthy: Make) -> None:
+    from ansible_collections.llmd.gke.plugins.module_utils.kube.client import explain_status
+    from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis import shapes
+    from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.judge import diagnose
+
+    seen = shapes.Observation(healthy().scope)
+    seen.unread["kubernetes"] = explain_status(401, "Unauthorized", "get", "/version")
+    assert [(finding.problem.code, finding.severity) for finding in diagnose(seen)] == [
+        ("CLUSTER_TOKEN_EXPIRED", "error")
+    ]
+    seen.unread["kubernetes"] = explain_status(500, "boom", "get", "/version")
+    assert diagnose(seen)[0].severity == "unknown"
+
+
+def test_helm_says_why_a_release_failed() -> None:
+    from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.read_cluster import failure_of
+
+    record = gzip.compress(json.dumps({"info": {"description": "it broke"}}).encode())
+    data = base64.b64encode(base64.b64encode(record)).decode()
+    assert failure_of({"data": {"release": data}}) == "it broke"
+    assert failure_of({"data": {"release": "bm90aGluZw=="}}) == ""
+    assert failure_of({}) == ""
+
+
+def test_a_bundle_carries_no_secret(healthy: Make) -> None:
+    from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.bundle import bundle
+    from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.judge import diagnose
+
+    seen = healthy()
+    token, jwt = "hf_" + "a1B2c3D4" * 4, "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJr.c2ln"
+    crashed(seen, f"401 Client Error: Bearer {token}\nInvalid user token {token}")
+    seen.cluster.pods[0]["spec"]["containers"][0]["env"] = [{"name": "API_TOKEN", "value": "plain-words"}]
+    seen.google.cluster["masterAuth"] = {"clientKey": "key-material"}
+    seen.answers["GET /v1/models"].headers["x"] = jwt
+    seen.cluster.events = [{"message": f"token {jwt}", "involvedObject": {"kind": "Pod", "name": "server"}}]
+    text = json.dumps(bundle(seen, diagnose(seen)))
+    for secret in (token, jwt, "plain-words", "key-material"):
+        assert secret not in text
+    assert "HF_TOKEN_REFUSED" in text
+
+
+def test_a_read_that_hangs_does_not_keep_the_others() -> None:
+    import threading
+
+    from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.parallel import read_all
+
+    never = threading.Event()
+    values, errors = read_all({"slow": never.wait, "quick": lambda: 7}, seconds=0.05)
+    never.set()
+    assert values == {"quick": 7}
+    assert errors["slow"].code == "READ_TIMEOUT"

@@ -45,6 +45,13 @@ options:
         the module.
       - If not set, the environment variable E(GCP_ACCESS_TOKEN) is used.
     type: str
+  impersonate_service_account:
+    description:
+      - E-mail of a service account to act as. Its short-lived tokens are minted with the identity that O(auth_kind)
+        gives, which needs C(roles/iam.serviceAccountTokenCreator) on it. They are renewed during long waits.
+      - If not set, the first of the environment variables E(GCP_IMPERSONATE_SERVICE_ACCOUNT),
+        E(GOOGLE_IMPERSONATE_SERVICE_ACCOUNT) and E(CLOUDSDK_AUTH_IMPERSONATE_SERVICE_ACCOUNT) is used.
+    type: str
   scopes:
     description:
       - OAuth scopes to ask for. The default, C(cloud-platform) and C(userinfo.email), is what Google Cloud and the
@@ -55,7 +62,7 @@ options:
   api_endpoint_overrides:
     description:
       - Other addresses of Google's APIs, for private endpoints or an emulator. Keys are V(compute), V(container),
-        V(serviceusage) and V(cloudresourcemanager); values are addresses without the API's version,
+        V(serviceusage), V(cloudresourcemanager), V(iam) and V(iamcredentials); values are addresses without the API's version,
         for example C(https://compute-example.p.googleapis.com/).
       - If an API is not named, the environment variable C(LLMD_GKE_API_ENDPOINT_<API>) is used, then Google's address.
       - Proxy and certificates come from E(HTTPS_PROXY), E(NO_PROXY) and E(REQUESTS_CA_BUNDLE).

@@ -153,9 +153,15 @@ options:
     choices: [present, absent]
     default: present
   timeout:
-    description: Seconds to wait for each operation.
+    description: Seconds for all of it. What Google is doing then goes on, unless O(cancel_on_timeout).
     type: int
     default: 2400
+  cancel_on_timeout:
+    description:
+      - Cancel the operation that was given up on, because of the timeout or because its node pool is out of stock.
+        GKE does so for work on node pools, not for the making of a cluster.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -291,6 +297,7 @@ def main() -> None:
             force={"type": "bool", "default": False},
             state={"type": "str", "choices": ["present", "absent"], "default": "present"},
             timeout={"type": "int", "default": 2400},
+            cancel_on_timeout={"type": "bool", "default": False},
         ),
         supports_check_mode=True,
     )

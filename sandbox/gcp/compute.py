@@ -33,7 +33,8 @@ GENERIC = frozenset(
      "instanceGroups", "instanceTemplates", "instances", "networkEndpointGroups", "networks", "routers", "routes",
      "sslCertificates", "sslPolicies", "subnetworks", "targetHttpProxies", "targetHttpsProxies", "urlMaps"}
 )  # fmt: skip
-_READS = {"get", "list", "aggregatedList", "wait", "getHealth", "listNetworkEndpoints", "listManagedInstances"}
+_READS = {"get", "list", "aggregatedList", "wait", "getHealth", "listNetworkEndpoints", "listManagedInstances",
+          "listErrors"}  # fmt: skip
 _WAIT_SECONDS = 120.0  # operations.wait answers after two minutes, done or not
 
 
@@ -315,6 +316,15 @@ def delete_network(call: Call) -> Json:
             store.delete("networks", "global", name)
 
     return start(call, name, remove)
+
+
+@handles("compute.instanceGroupManagers.listErrors")
+def list_group_errors(call: Call) -> Json:
+    """What went wrong lately with the machines of a managed instance group."""
+    scope, name = scope_of(call), name_of(call)
+    call.world.compute.need("instanceGroupManagers", scope, name)
+    found = call.world.group_errors.get(f"{scope}/{name}", [])
+    return {"items": [dict(item) for item in found]} if found else {}
 
 
 # --- operations --------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from sandbox.gcp.errors import (
     cluster_busy,
     container_forbidden,
     container_not_found,
+    failed_precondition,
     invalid_argument,
 )
 from sandbox.gcp.nodes import pool_nodes
@@ -167,6 +168,22 @@ def get_operation(call: Call) -> Json:
     if found is None or found.body["location"] != at.location:
         raise container_not_found(f"projects/{at.project}/zones/{at.location}/operations/{at.operation}")
     return call.operations.snapshot(found)
+
+
+@handles(f"{BASE}.operations.cancel")
+def cancel_operation(call: Call) -> Json:
+    """Work on pools can be called off, the making and the end of a cluster cannot."""
+    at = target(call)
+    need(call, "container.clusters.update", at)
+    found = call.operations.find("container", at.operation)
+    if found is None or found.body["location"] != at.location:
+        raise container_not_found(f"projects/{at.project}/zones/{at.location}/operations/{at.operation}")
+    if found.done.is_set():
+        raise failed_precondition(f"Operation {found.name} is already done.")
+    if found.body["operationType"] in ("CREATE_CLUSTER", "DELETE_CLUSTER", "DELETE_NODE_POOL"):
+        raise failed_precondition(f"Operation {found.name} of type {found.body['operationType']} cannot be cancelled.")
+    call.operations.cancel(found)
+    return {}
 
 
 @handles(f"{BASE}.operations.list")

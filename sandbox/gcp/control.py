@@ -147,7 +147,7 @@ class Control:
         return 200, {"operations": [operations.snapshot(op) for op in found]}
 
     def _seed(self, verb: str, rest: str, query: Mapping[str, list[str]], body: Json) -> Reply:
-        """Put things there: ``resources``, ``endpoints``, ``quotas``, ``policy``, ``accounts``, ``subjectTokens``."""
+        """Put things there: ``resources``, ``endpoints``, ``quotas``, ``policy``, ``accounts``, ``subjectTokens``, tokens."""
         world = self.emulator.world
         with world.mutate():
             for account in body.get("accounts", []):
@@ -162,5 +162,7 @@ class Control:
             if "policy" in body:
                 world.set_policy(body["policy"])
             world.accounts.subject_tokens.update(body.get("subjectTokens", {}))
+            if body.get("expireTokens"):
+                world.accounts.expire_all()
             tokens = {email: world.accounts.issue(email) for email in body.get("tokens", [])}
         return 200, {"tokens": tokens}

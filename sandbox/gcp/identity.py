@@ -11,7 +11,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -120,6 +120,12 @@ class Accounts:
         """Make a token of somebody else's choice valid, for tests."""
         with self._lock:
             self._tokens[text] = Token(email, frozenset(DEFAULT_SCOPES), expires)
+
+    def expire_all(self) -> None:
+        """Every token issued so far is over; new ones are as good as ever."""
+        with self._lock:
+            now = self._clock()
+            self._tokens = {key: replace(token, expires=min(token.expires, now)) for key, token in self._tokens.items()}
 
     def token(self, text: str) -> Token | None:
         """What a bearer token stands for, expired or not. A self-signed JWT counts too."""

@@ -11,7 +11,7 @@ from sandbox.gcp.container import Target, check_idle, cluster_of, need, operatio
 from sandbox.gcp.container_checks import check_autoscaling, check_name, check_pools, check_quota, version_of
 from sandbox.gcp.container_shape import new_etag, new_pool, resource_path
 from sandbox.gcp.errors import ApiError, container_exists, failed_precondition, invalid_argument
-from sandbox.gcp.nodes import pool_nodes, settle_pool, usage
+from sandbox.gcp.nodes import foreseen, pool_nodes, settle_pool, usage
 from sandbox.gcp.operations import OperationFailed
 
 Json = dict[str, Any]
@@ -92,6 +92,7 @@ def _work(
     return call.operations.container(
         at.location, kind, operation_target(call, pool["selfLink"]), event=event, key=at.key,
         method=f"{_POOLS}.{method}", work=work, finish=finish,
+        foresee=lambda failure: foreseen(call.world, cluster, pool, failure),
     )  # fmt: skip
 
 

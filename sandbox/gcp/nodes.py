@@ -13,6 +13,7 @@ from sandbox.gcp import catalog, quotas
 from sandbox.gcp.backend import ClusterBackend, NodeAddresses, NodeSpec
 from sandbox.gcp.container_shape import accelerator, base_name, group_name, new_etag
 from sandbox.gcp.operations import OperationFailed
+from sandbox.gcp.store import compute_time
 from sandbox.gcp.world import World
 
 Json = dict[str, Any]
@@ -21,6 +22,8 @@ STOCKOUT_SECONDS = 2100.0  # GKE waits 35 minutes for a group of instances
 _EFFECTS = {"NO_SCHEDULE": "NoSchedule", "PREFER_NO_SCHEDULE": "PreferNoSchedule", "NO_EXECUTE": "NoExecute"}
 _ALPHABET = string.ascii_lowercase + string.digits
 _PARALLEL = 8
+# A pool's condition -> the error that its instance groups show for it.
+_GROUP_ERRORS = {"GCE_STOCKOUT": "ZONE_RESOURCE_POOL_EXHAUSTED", "GCE_QUOTA_EXCEEDED": "QUOTA_EXCEEDED"}
 
 
 def pool_nodes(world: World, cluster: Json, pool_name: str | None = None) -> list[Json]:
@@ -170,6 +173,22 @@ def settle_pool(world: World, cluster: Json, pool: Json, failure: OperationFaile
     pool["conditions"] = [condition | ({"code": code} if code != "UNKNOWN" else {})]
 
 
+def foreseen(world: World, cluster: Json, pool: Json, failure: OperationFailed) -> None:
+    """Conditions of a pool whose operation will fail, and the errors of its instance groups, as they show early."""
+    condition = failure.extra.get("condition")
+    if condition is None:
+        return
+    pool["conditions"] = [{"code": condition, "message": failure.message, "canonicalCode": "RESOURCE_EXHAUSTED"}]
+    for zone in pool["locations"]:
+        world.group_errors[f"zones/{zone}/{group_name(cluster, pool, zone)}"] = [
+            {
+                "error": {"code": _GROUP_ERRORS.get(condition, condition), "message": failure.message},
+                "instanceActionDetails": {"action": "CREATING"},
+                "timestamp": compute_time(world.clock()),
+            }
+        ]
+
+
 # --- growing and shrinking ---------------------------------------------------------------------------------------
 
 
@@ -196,6 +215,7 @@ class NodeFleet:
     def remove_groups(self, cluster: Json, pool: Json) -> None:
         for zone in pool["locations"]:
             self.world.compute.delete("instanceGroupManagers", f"zones/{zone}", group_name(cluster, pool, zone))
+            self.world.group_errors.pop(f"zones/{zone}/{group_name(cluster, pool, zone)}", None)
 
     def resize(self, key: str, cluster: Json, pool: Json, size: int, event: str) -> None:
         """Bring a pool to ``size`` nodes in each of its zones. OperationFailed for stockout, quota, backend trouble."""

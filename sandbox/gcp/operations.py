@@ -53,6 +53,8 @@ class Operation:
     key: str = ""
     started: float = field(default_factory=time.monotonic)
     done: threading.Event = field(default_factory=threading.Event)
+    foresee: Callable[[OperationFailed], None] | None = None  # told of a failure before the operation's time is over
+    cancelled: bool = False
 
     @property
     def name(self) -> str:
@@ -152,8 +154,12 @@ class Operations:
         method: str,
         work: Work,
         finish: Callable[[OperationFailed | None], None],
+        foresee: Callable[[OperationFailed], None] | None = None,
     ) -> Json:
-        """Start a GKE operation. ``work`` runs at once, ``finish`` when work and modelled time are both over."""
+        """Start a GKE operation. ``work`` runs at once, ``finish`` when work and modelled time are both over.
+
+        ``foresee`` is told of a failure as soon as it is certain: conditions show it while the operation still runs.
+        """
         name = f"operation-{int(self.world.clock() * 1000)}-{uuid.uuid4()}"
         zonal = location.count("-") == 2
         place = "zones" if zonal else "locations"
@@ -169,7 +175,7 @@ class Operations:
         }
         if zonal:
             body["zone"] = location
-        return self._start(Operation(body, "container", event, key=key), method, work, finish)
+        return self._start(Operation(body, "container", event, key=key, foresee=foresee), method, work, finish)
 
     def service_usage(self, kind: str, *, method: str, apply: Work, answer: Callable[[], Json]) -> Json:
         """Start an activation; ``answer`` makes the ``response`` of the finished operation."""
@@ -219,7 +225,12 @@ class Operations:
         late = operation.api != "container"
         if failure is None and work is not None and not late:
             failure = attempt(work)
+        if failure is not None and operation.foresee is not None:
+            with self.world.mutate():
+                operation.foresee(failure)
         self._sleep(operation, 1.0 if failure is None else failure.factor)
+        if operation.cancelled:
+            failure = OperationFailed("Operation was cancelled.", 1, extra=failure.extra if failure else {})
         if failure is None and work is not None and late:
             failure = attempt(work)
         with self.world.mutate():
@@ -231,7 +242,7 @@ class Operations:
     def _sleep(self, operation: Operation, factor: float) -> None:
         """Sit out what is left of the modelled duration; a change of the speed is felt at once."""
         with self._wake:
-            while not self._closed:
+            while not self._closed and not operation.cancelled:
                 over = operation.started + self.timing.seconds(operation.event) * factor
                 left = over - time.monotonic()
                 if left <= 0:
@@ -259,6 +270,13 @@ class Operations:
         if failure is not None:
             body["error"] = {"code": _rpc_code(failure), "message": failure.message}
             body["statusMessage"] = failure.message
+
+    def cancel(self, operation: Operation) -> None:
+        """Let it end soon, as failed; what is done already stays done."""
+        with self.world.mutate():
+            operation.cancelled = True
+            operation.body["status"] = "ABORTING"
+        self.wake()
 
     # --- control -----------------------------------------------------------------------------------------------
 

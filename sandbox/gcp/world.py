@@ -58,6 +58,7 @@ class World:
         self.project_quotas = dict(catalog.PROJECT_QUOTAS)
         # (backend service, URL of one of its groups) -> healthStatus entries. The Gateway controller sets it.
         self.group_health: Callable[[Json, str], list[Json]] = lambda service, group: []
+        self.group_errors: dict[str, list[Json]] = {}  # scope/name of an instance group -> its recent errors
         self.policy: Json = {"version": 1, "etag": "", "bindings": []}
         self._seed_accounts()
         self.enable(enabled)

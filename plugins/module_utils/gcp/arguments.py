@@ -37,6 +37,17 @@ def argument_spec(**own: dict[str, Any]) -> dict[str, dict[str, Any]]:
         },
         "service_account_email": {"type": "str", "fallback": (env_fallback, ["GCP_SERVICE_ACCOUNT_EMAIL"])},
         "access_token": {"type": "str", "no_log": True, "fallback": (env_fallback, ["GCP_ACCESS_TOKEN"])},
+        "impersonate_service_account": {
+            "type": "str",
+            "fallback": (
+                env_fallback,
+                [
+                    "GCP_IMPERSONATE_SERVICE_ACCOUNT",
+                    "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT",
+                    "CLOUDSDK_AUTH_IMPERSONATE_SERVICE_ACCOUNT",
+                ],
+            ),
+        },
         "scopes": {"type": "list", "elements": "str", "fallback": (env_fallback, ["GCP_SCOPES"])},
         "api_endpoint_overrides": {"type": "dict", "default": {}},
         "api_propagation_timeout": {"type": "int", "default": 0},
@@ -90,9 +101,17 @@ def open_session(params: Mapping[str, Any], *, deadline: float | None = None) ->
     Raises ConfigurationError, before anything is sent.
     """
     endpoints = resolve_endpoints(params.get("api_endpoint_overrides"), os.environ)
-    transport = RequestsTransport(credentials.AuthSettings.from_params(params))
+    settings = credentials.AuthSettings.from_params(params, iamcredentials=endpoints["iamcredentials"])
+    transport = RequestsTransport(settings)
     policy = RetryPolicy(propagation=float(params.get("api_propagation_timeout") or 0))
-    return GoogleSession(transport, project=params["project"], endpoints=endpoints, policy=policy, deadline=deadline)
+    return GoogleSession(
+        transport,
+        project=params["project"],
+        endpoints=endpoints,
+        policy=policy,
+        deadline=deadline,
+        cancel_late=bool(params.get("cancel_on_timeout")),
+    )
 
 
 def run(module: Any, work: Callable[[GoogleSession], dict[str, Any]], *, deadline: float | None = None) -> NoReturn:

@@ -8,7 +8,7 @@ import contextlib
 from dataclasses import dataclass, field
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import GoogleApiError, LlmdError, OperationError
-from ansible_collections.llmd.gke.plugins.module_utils.gcp import node_pools, operations, ownership
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import node_pools, operations, ownership, pool_watch
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.clusters import (
     METHOD,
     Cluster,
@@ -88,7 +88,12 @@ def _create(session: GoogleSession, want: Cluster, *, check_mode: bool) -> Outco
     try:
         operation = session.call(METHOD + "create", "POST", path, body=body)
         done = operations.wait(
-            session, operation, what=f"Creation of cluster {want.name}", timeout=want.timeout, location=want.location
+            session,
+            operation,
+            what=f"Creation of cluster {want.name}",
+            timeout=want.timeout,
+            location=want.location,
+            watch=pool_watch.watcher(session, want.where, [pool.name for pool in want.pools]),
         )
         finished.append(done.as_result())
     except GoogleApiError as error:
@@ -131,7 +136,13 @@ def _update(session: GoogleSession, want: Cluster, found: Json, done: list[Json]
     for pool in missing:
         identity = bool((found.get("workloadIdentityConfig") or {}).get("workloadPool")) or bool(want.workload_identity)
         finished = node_pools.create(
-            session, want.where, pool, deployment=want.deployment, workload_identity=identity, timeout=want.timeout
+            session,
+            want.where,
+            pool,
+            deployment=want.deployment,
+            workload_identity=identity,
+            timeout=want.timeout,
+            watch=pool_watch.watcher(session, want.where, [pool.name]),
         )
         done.append(finished.as_result())
     now = get(session, want.where) or found
@@ -189,14 +200,16 @@ def settle(session: GoogleSession, want: Cluster, found: Json) -> Json:
     operation = _operation_under_way(session, want)
     if operation is not None:
         what = f"{operation.get('operationType', 'Operation')} of cluster {want.name}, already under way"
-        operations.wait(session, operation, what=what, timeout=want.timeout, location=want.location)
+        names = [pool.name for pool in want.pools] if found.get("status") == "PROVISIONING" else []
+        watch = pool_watch.watcher(session, want.where, names)
+        operations.wait(session, operation, what=what, timeout=want.timeout, location=want.location, watch=watch)
     return wait_until(
         lambda: get(session, want.where) or {"status": "gone"},
         lambda seen: Verdict(
             seen.get("status") in SETTLED or seen.get("status") == "gone", f"status {seen.get('status')}"
         ),
         what=f"Cluster {want.name} RUNNING",
-        timeout=want.timeout,
+        timeout=session.remaining(want.timeout),
         interval=operations.LONGEST_POLL,
         clock=operations.GrowingClock(session.clock),
     )
@@ -221,7 +234,7 @@ def _wait_gone(session: GoogleSession, want: Cluster) -> None:
         lambda: get(session, want.where),
         lambda seen: Verdict(seen is None, f"status {(seen or {}).get('status')}"),
         what=f"Cluster {want.name} gone",
-        timeout=want.timeout,
+        timeout=session.remaining(want.timeout),
         interval=operations.LONGEST_POLL,
         clock=operations.GrowingClock(session.clock),
     )

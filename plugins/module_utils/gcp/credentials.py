@@ -7,6 +7,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +19,8 @@ DEFAULT_SCOPES = (
     "https://www.googleapis.com/auth/cloud-platform",
     "https://www.googleapis.com/auth/userinfo.email",
 )
+CLOCK_SKEW = re.compile(r"used too early|reasonable timeframe|clock is set correctly|iat and exp", re.IGNORECASE)
+IMPERSONATION_DENIED = re.compile(r"getAccessToken|IAM_PERMISSION_DENIED|impersonated credentials", re.IGNORECASE)
 LOGIN_HINT = (
     "For yourself: gcloud auth application-default login. For automation: set GOOGLE_APPLICATION_CREDENTIALS, or "
     "auth_kind=serviceaccount with service_account_file, or auth_kind=accesstoken with access_token."
@@ -35,9 +38,11 @@ class AuthSettings:
     service_account_email: str = ""
     access_token: str = ""
     scopes: tuple[str, ...] = DEFAULT_SCOPES
+    impersonate: str = ""  # e-mail of the service account whose tokens are used instead of our own
+    iamcredentials: str = ""  # base address of the API that mints them, empty for Google's
 
     @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> AuthSettings:
+    def from_params(cls, params: Mapping[str, Any], *, iamcredentials: str = "") -> AuthSettings:
         scopes: Sequence[str] = params.get("scopes") or DEFAULT_SCOPES
         contents = params.get("service_account_contents") or ""
         return cls(
@@ -48,6 +53,8 @@ class AuthSettings:
             service_account_email=params.get("service_account_email") or "",
             access_token=params.get("access_token") or "",
             scopes=tuple(scopes),
+            impersonate=params.get("impersonate_service_account") or "",
+            iamcredentials=iamcredentials,
         )
 
 
@@ -107,7 +114,30 @@ def _load(settings: AuthSettings) -> Any:
         raise ConfigurationError(
             f"auth_kind {settings.auth_kind!r} is none of {', '.join(loaders)}", code="AUTH_OPTION_MISSING"
         )
-    return loaders[settings.auth_kind](settings)
+    own = loaders[settings.auth_kind](settings)
+    return _impersonated(own, settings) if settings.impersonate else own
+
+
+def _impersonated(source: Any, settings: AuthSettings) -> Any:
+    """Tokens of another service account, minted with ours (roles/iam.serviceAccountTokenCreator on it)."""
+    from google.auth import impersonated_credentials
+
+    if not re.fullmatch(r"[^@\s/]+@[^@\s/]+", settings.impersonate):
+        raise ConfigurationError(
+            f"impersonate_service_account {settings.impersonate!r} is not a service account's e-mail",
+            code="AUTH_OPTION_MISSING",
+            remedy="Give one account, for example deployer@PROJECT.iam.gserviceaccount.com.",
+        )
+    endpoint = None
+    if settings.iamcredentials:
+        endpoint = f"{settings.iamcredentials}v1/projects/-/serviceAccounts/{settings.impersonate}:generateAccessToken"
+    return impersonated_credentials.Credentials(
+        source_credentials=source,
+        target_principal=settings.impersonate,
+        target_scopes=list(settings.scopes),
+        lifetime=3600,
+        iam_endpoint_override=endpoint,
+    )
 
 
 def _application(settings: AuthSettings) -> Any:
@@ -119,13 +149,13 @@ def _application(settings: AuthSettings) -> Any:
         os.environ.setdefault("GOOGLE_CLOUD_PROJECT", settings.project)
     try:
         credentials, _project = google.auth.default(scopes=list(settings.scopes))
-    except google.auth.exceptions.DefaultCredentialsError as error:
+    except (google.auth.exceptions.GoogleAuthError, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
         raise ConfigurationError(
             "No usable application default credentials",
             code="CREDENTIALS_NOT_FOUND",
             where=named or "gcloud's application_default_credentials.json, then the metadata server",
-            why=str(error),
+            why=str(error) or type(error).__name__,
             remedy=LOGIN_HINT,
         ) from error
     return credentials
@@ -183,12 +213,33 @@ def _given_token(settings: AuthSettings) -> Any:
 
 def refused(error: Exception, settings: AuthSettings) -> GoogleApiError:
     """google-auth could not get or renew a token."""
+    why = " ".join(str(part) for part in error.args)[:1000] if error.args else type(error).__name__
+    if CLOCK_SKEW.search(why):
+        return GoogleApiError(
+            "Google did not give us an access token: this machine's clock is wrong",
+            status=401,
+            code="CLOCK_SKEW",
+            where=f"auth_kind={settings.auth_kind}",
+            why=why,
+            remedy="Set the clock of the machine where the task runs (timedatectl set-ntp true), then run again.",
+        )
+    if settings.impersonate and IMPERSONATION_DENIED.search(why):
+        return GoogleApiError(
+            f"We may not act as {settings.impersonate}",
+            status=403,
+            code="IMPERSONATION_DENIED",
+            where=settings.impersonate,
+            why=why,
+            remedy="Check the e-mail; grant our own identity roles/iam.serviceAccountTokenCreator on that account: "
+            f"gcloud iam service-accounts add-iam-policy-binding {settings.impersonate} "
+            "--role=roles/iam.serviceAccountTokenCreator --member=MEMBER.",
+        )
     return GoogleApiError(
         "Google did not give us an access token",
         status=401,
         code="UNAUTHENTICATED",
         where=f"auth_kind={settings.auth_kind}",
-        why=str(error.args[0] if error.args else error)[:1000],
+        why=why,
         remedy="A supplied access token lives an hour at most and cannot be renewed here: give a fresh one."
         if settings.auth_kind == "accesstoken"
         else LOGIN_HINT,

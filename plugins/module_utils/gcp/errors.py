@@ -76,7 +76,7 @@ CASES: tuple[Case, ...] = (
     Case(
         "RATE_LIMITED",
         "The project's request rate is used up; wait a minute and run again, or ask for a higher rate quota.",
-        r"rateLimitExceeded|RATE_LIMIT_EXCEEDED|quota metric '.*' and limit '.* per (minute|second)",
+        r"rateLimitExceeded|RATE_LIMIT_EXCEEDED|quota metric '.*' and limit '.* per (minute|second)|^HTTP 429",
     ),
     Case(
         "STOCKOUT",
@@ -170,7 +170,7 @@ CASES: tuple[Case, ...] = (
         "GOOGLE_UNAVAILABLE",
         "Google's servers had trouble; see https://status.cloud.google.com and run again.",
         "",
-        (500, 502, 503, 504),
+        (408, 500, 502, 503, 504),
     ),
     Case("DEADLINE_EXCEEDED", "Google gave up waiting for its own parts; run again.", r"DEADLINE_EXCEEDED"),
 )
@@ -217,7 +217,8 @@ def _read_details(details: object) -> tuple[list[str], dict[str, str], float | N
         kind = str(detail.get("@type", "")).rsplit(".", 1)[-1]
         if kind == "ErrorInfo":
             reasons.append(str(detail.get("reason", "")))
-            metadata.update({str(k): str(v) for k, v in (detail.get("metadata") or {}).items()})
+            given = detail.get("metadata")
+            metadata.update({str(k): str(v) for k, v in given.items()} if isinstance(given, dict) else {})
         elif kind == "RetryInfo":
             delay = _seconds(str(detail.get("retryDelay", "")))
     return reasons, metadata, delay
@@ -238,7 +239,8 @@ def read_refusal(status: int, text: str) -> Refusal:
     if not isinstance(error, dict):
         excerpt = text.strip()[:EXCERPT] or "(empty answer)"
         return Refusal(status, f"HTTP {status}: {excerpt}", raw=excerpt)
-    reasons = [str(item.get("reason", "")) for item in error.get("errors") or [] if isinstance(item, dict)]
+    entries = error.get("errors")
+    reasons = [str(e.get("reason", "")) for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
     more, metadata, delay = _read_details(error.get("details"))
     return Refusal(
         status=status,

@@ -7,7 +7,7 @@ Sizes: ``node_count`` is what a pool is created with; afterwards the autoscaler 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -332,7 +332,14 @@ def get(session: GoogleSession, where: Where, name: str) -> Json | None:
 
 
 def create(
-    session: GoogleSession, where: Where, pool: Pool, *, deployment: str, workload_identity: bool, timeout: float
+    session: GoogleSession,
+    where: Where,
+    pool: Pool,
+    *,
+    deployment: str,
+    workload_identity: bool,
+    timeout: float,
+    watch: Callable[[], None] | None = None,
 ) -> operations.Finished:
     """Create a pool and wait; a pool that then stands in ERROR is a failure, whatever the operation said."""
     body = {
@@ -340,9 +347,8 @@ def create(
         "nodePool": creation_body(pool, deployment=deployment, workload_identity=workload_identity),
     }
     operation = session.call(METHOD + "create", "POST", where.path(session.project) + "/nodePools", body=body)
-    return operations.wait(
-        session, operation, what=f"Creation of node pool {pool.name}", timeout=timeout, location=where.location
-    )
+    what = f"Creation of node pool {pool.name}"
+    return operations.wait(session, operation, what=what, timeout=timeout, location=where.location, watch=watch)
 
 
 def apply(session: GoogleSession, where: Where, pool: str, change: Change, *, timeout: float) -> operations.Finished:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.llmd.gke.plugins.module_utils.errors import OperationError, WaitTimeout
+from ansible_collections.llmd.gke.plugins.module_utils.errors import GoogleApiError, OperationError, WaitTimeout
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.errors import operation_error
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession, Json, segment
 from ansible_collections.llmd.gke.plugins.module_utils.waiting import Clock, Verdict, wait_until
@@ -74,12 +74,17 @@ def _compute_poll(session: GoogleSession, operation: Json) -> Json:
     return session.call(method, "POST", path, timeout=SERVER_WAIT_SECONDS)
 
 
-def _container_poll(session: GoogleSession, operation: Json, location: str) -> Json:
+def container_path(session: GoogleSession, operation: Json, location: str) -> str:
     where = location or str(operation.get("location") or operation.get("zone") or "")
-    path = (
+    return (
         f"projects/{segment(session.project)}/locations/{segment(where)}/operations/{segment(str(operation['name']))}"
     )
-    return session.call("container.projects.locations.operations.get", "GET", path)
+
+
+def _container_poll(session: GoogleSession, operation: Json, location: str) -> Json:
+    return session.call(
+        "container.projects.locations.operations.get", "GET", container_path(session, operation, location)
+    )
 
 
 def poll(session: GoogleSession, operation: Json, *, location: str = "") -> Json:
@@ -137,19 +142,25 @@ def wait(
     location: str = "",
     watch: Callable[[], Any] | None = None,
 ) -> Finished:
-    """Wait until ``operation`` is done. ``what`` in words ("creation of cluster llm-d"); ``timeout`` in seconds.
+    """Wait until ``operation`` is done. ``what`` in words ("creation of cluster llm-d"); ``timeout`` in seconds, cut by
+    the session's deadline.
 
     ``watch`` is called at each look and may raise to give up early (a pool that is out of stock). Raises
     OperationError when the operation failed, WaitTimeout OPERATION_TIMEOUT when it took too long: it goes on by
-    itself then, and the next run finds it.
+    itself then and the next run finds it, unless the session cancels what it gives up on.
     """
     clock = session.clock
+    timeout = min(timeout, session.remaining(timeout))
     started = clock.now()
 
     def observe() -> Json:
         seen = operation if is_done(operation) else poll(session, operation, location=location)
         if watch is not None and not is_done(seen):
-            watch()
+            try:
+                watch()
+            except OperationError as error:
+                error.why = f"{error.why} {_give_up(session, seen, location)}".strip()
+                raise
         return seen
 
     def judge(seen: Json) -> Verdict:
@@ -161,9 +172,8 @@ def wait(
             f"{what} did not end within {timeout:.0f} s",
             code="OPERATION_TIMEOUT",
             where=str(seen.get("targetLink") or seen.get("name")),
-            why=_detail(seen),
-            remedy="It goes on by itself. Run again: the operation under way is found and waited for. "
-            "Or raise the timeout.",
+            why=f"{_detail(seen)}. {_give_up(session, seen, location)}",
+            remedy="Run again: an operation that is still under way is found and waited for. Or raise the timeout.",
             evidence=seen,
         )
 
@@ -178,6 +188,38 @@ def wait(
     )
     kind = str(last.get("operationType") or operation.get("operationType") or "")
     return Finished(str(last.get("name", "")), kind, clock.now() - started, last)
+
+
+def _give_up(session: GoogleSession, operation: Json, location: str) -> str:
+    """Cancel an operation that nobody waits for any more, if the session is told to; what came of it, in words."""
+    if not session.cancel_late or kind_of(operation) != "container":
+        return "The operation goes on by itself."
+    try:
+        cancel(session, operation, location=location)
+    except GoogleApiError as error:
+        return f"The operation goes on by itself; GKE would not cancel it: {error.why or error.what}"
+    return "The operation was cancelled."
+
+
+def cancel(session: GoogleSession, operation: Json, *, location: str = "") -> None:
+    """Ask GKE to cancel an operation. Raises GoogleApiError where it cannot be cancelled (creation of a cluster)."""
+    path = container_path(session, operation, location)
+    session.call("container.projects.locations.operations.cancel", "POST", f"{path}:cancel", body={})
+
+
+def compute_under_way(session: GoogleSession, project: str, scope: str, target: str) -> Json | None:
+    """The compute operation that still works on ``target`` (its path after ``projects/P/``), a killed run's perhaps.
+
+    ``scope`` is ``regions/R``, ``zones/Z`` or ``global``.
+    """
+    place = scope.split("/", 1)[0].removesuffix("s")
+    method = f"compute.{'global' if place == 'global' else place}Operations.list"
+    path = f"projects/{segment(project)}/{scope}/operations"
+    for page in session.pages(method, path, params={"filter": 'status != "DONE"'}):
+        for operation in page.get("items") or []:
+            if str(operation.get("targetLink", "")).endswith(f"/{target}"):
+                return dict(operation)
+    return None
 
 
 def _detail(operation: Json) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import GoogleApiError, LlmdError
-from ansible_collections.llmd.gke.plugins.module_utils.gcp import node_pools, operations
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import node_pools, operations, pool_watch
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.node_pools import Pool, Where
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession, Json
 from ansible_collections.llmd.gke.plugins.module_utils.waiting import Verdict, wait_until
@@ -51,11 +51,17 @@ def _settle(session: GoogleSession, where: Where, name: str, found: Json, timeou
     """Wait while the pool is being made, changed or deleted (a killed run's operation goes on by itself)."""
     if found.get("status") not in MOVING:
         return found
+    watch = pool_watch.watcher(session, where, [name] if found.get("status") == "PROVISIONING" else [])
+
+    def observe() -> Json | None:
+        watch()
+        return node_pools.get(session, where, name)
+
     return wait_until(
-        lambda: node_pools.get(session, where, name),
+        observe,
         lambda seen: Verdict(seen is None or seen.get("status") not in MOVING, f"status {(seen or {}).get('status')}"),
         what=f"Node pool {name} settled",
-        timeout=timeout,
+        timeout=session.remaining(timeout),
         interval=operations.LONGEST_POLL,
         clock=operations.GrowingClock(session.clock),
     )
@@ -107,7 +113,13 @@ def _create(
     done: list[Json] = []
     try:
         finished = node_pools.create(
-            session, where, pool, deployment=deployment, workload_identity=identity, timeout=timeout
+            session,
+            where,
+            pool,
+            deployment=deployment,
+            workload_identity=identity,
+            timeout=timeout,
+            watch=pool_watch.watcher(session, where, [pool.name]),
         )
         done.append(finished.as_result())
     except GoogleApiError as error:

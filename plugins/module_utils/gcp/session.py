@@ -14,6 +14,7 @@ import json
 import os
 import random
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,7 +36,13 @@ VERSION_PATHS = {
     "container": "v1/",
     "serviceusage": "v1/",
     "cloudresourcemanager": "v1/",
+    "iam": "v1/",
+    "iamcredentials": "v1/",
 }
+# compute methods that are POSTs and yet change nothing: they take no requestId.
+READING_POSTS = ("wait", "getHealth", "testIamPermissions", "listNetworkEndpoints", "listManagedInstances")
+SHORTEST_REQUEST = 5.0  # seconds
+TRUNCATED_PATIENCE = 15.0  # seconds for answers that are cut short
 ENDPOINT_VARIABLE = "LLMD_GKE_API_ENDPOINT_"
 
 
@@ -95,7 +102,8 @@ BUSY_CODES = frozenset({"CLUSTER_BUSY", "ACTIVATION_BUSY"})
 class GoogleSession:
     """Calls of the Google JSON APIs for one project.
 
-    deadline: seconds from now until which busy resources are waited for (None: ``RetryPolicy.transient``).
+    deadline: seconds from now until which anything is waited for, operations included (None: each wait has its own).
+    cancel_late: GKE operations that we give up on are cancelled, where GKE can.
     ``calls`` counts requests by API method (``compute.subnetworks.insert``), retries included.
     """
 
@@ -107,6 +115,7 @@ class GoogleSession:
         endpoints: Mapping[str, str] | None = None,
         policy: RetryPolicy | None = None,
         deadline: float | None = None,
+        cancel_late: bool = False,
         clock: Clock | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -114,6 +123,7 @@ class GoogleSession:
         self.calls: Counter[str] = Counter()
         self.clock: Clock = clock or SystemClock()
         self.policy = policy or RetryPolicy()
+        self.cancel_late = cancel_late
         self._transport = transport
         self._endpoints = dict(endpoints) if endpoints is not None else resolve_endpoints(None, os.environ)
         self._jitter = jitter
@@ -124,6 +134,11 @@ class GoogleSession:
     def remaining(self, default: float) -> float:
         """Seconds until the session's deadline, ``default`` where it has none."""
         return default if self._ends is None else max(0.0, self._ends - self.clock.now())
+
+    def _request_timeout(self, asked: float | None) -> float:
+        """Seconds for one exchange: what is asked, cut by the deadline, but never too short for an answer."""
+        wanted = asked or self.policy.request_timeout
+        return min(wanted, max(SHORTEST_REQUEST, self.remaining(wanted)))
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
@@ -139,13 +154,17 @@ class GoogleSession:
     ) -> Json:
         """One API call with patience. ``method`` is Google's method name, its first part the API; ``path`` is relative
         to the API's version (``projects/p/regions/r/subnetworks``). Raises GoogleApiError.
+
+        A compute write carries one requestId for all its tries: a retry after a lost answer does nothing twice.
         """
+        if method.startswith("compute.") and verb != "GET" and not method.endswith(READING_POSTS):
+            params = {"requestId": str(uuid.uuid4()), **(params or {})}
         url = self._url(method, path, params)
         text = None if body is None else json.dumps(body)
         started = self.clock.now()
         attempt = 0
         while True:
-            outcome = self._attempt(method, verb, url, text, timeout or self.policy.request_timeout)
+            outcome = self._attempt(method, verb, url, text, self._request_timeout(timeout))
             if isinstance(outcome, dict):
                 return outcome
             error, asked_wait = outcome
@@ -219,6 +238,8 @@ class GoogleSession:
                 remedy="A proxy or a wrong endpoint override answers in Google's place: "
                 "check HTTPS_PROXY and api_endpoint_overrides.",
             )
+        if reply.status < 500 and reply.status not in (401, 408, 429) and not _is_json(reply):
+            return _not_google(method, url, reply, f"HTTP {reply.status}"), None
         refusal = google_errors.read_refusal(reply.status, reply.text)
         error = google_errors.http_error(
             refusal, what=f"{method} was refused", where=f"{verb} {url}", project=self.project
@@ -226,6 +247,8 @@ class GoogleSession:
         return error, _asked_wait(reply, refusal.retry_delay)
 
     def _patience(self, code: str) -> float:
+        if code == "TRUNCATED_ANSWER":
+            return min(TRUNCATED_PATIENCE, self.remaining(TRUNCATED_PATIENCE))
         if code in BUSY_CODES:
             return self.remaining(self.policy.transient)
         if code in TRANSIENT_CODES:
@@ -252,22 +275,38 @@ def _no_connection(method: str, where: str, trouble: ConnectionTrouble) -> Googl
     )
 
 
-def _document(method: str, url: str, reply: Reply) -> Json:
+def _is_json(reply: Reply) -> bool:
+    """Whether an answer is meant as JSON: by its content type, by its first character where it names none."""
+    kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind.endswith("json") if kind else reply.text.lstrip()[:1] in ("{", "")
+
+
+def _document(method: str, url: str, reply: Reply) -> Json | tuple[GoogleApiError, float | None]:
+    """The JSON object of an answer. One that is cut short may be asked for again, anything else is not Google's."""
     if not reply.text.strip():
         return {}
+    if not _is_json(reply):
+        raise _not_google(method, url, reply, "not JSON")
     try:
         document = json.loads(reply.text)
-    except ValueError:
-        document = None
+    except ValueError as trouble:
+        error = _not_google(method, url, reply, str(trouble))
+        error.code = "TRUNCATED_ANSWER"
+        return error, None
     if isinstance(document, dict):
         return document
-    raise GoogleApiError(
+    raise _not_google(method, url, reply, f"a JSON {type(document).__name__}")
+
+
+def _not_google(method: str, url: str, reply: Reply, why: str) -> GoogleApiError:
+    return GoogleApiError(
         f"{method}: the answer is not the JSON object that Google sends",
         status=reply.status,
         code="MALFORMED_ANSWER",
         where=url,
-        why=f"{reply.headers.get('content-type', 'no content type')}, {len(reply.text)} characters",
-        remedy="A proxy or a wrong endpoint override may answer in Google's place; the evidence shows the beginning.",
+        why=f"{why}; {reply.headers.get('content-type', 'no content type')}, {len(reply.text)} characters",
+        remedy="A proxy or a wrong endpoint override may answer in Google's place: check HTTPS_PROXY and "
+        "api_endpoint_overrides; the evidence shows the beginning of what came.",
         evidence=reply.text[: google_errors.EXCERPT],
     )
 

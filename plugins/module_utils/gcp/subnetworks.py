@@ -7,7 +7,6 @@ Whatever ACTIVE one is there is used, under any name; only one that we made is e
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, field
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, GoogleApiError, OperationError
@@ -198,11 +197,12 @@ def _refuse_obstacles(want: ProxySubnet, subnets: list[Json]) -> None:
 
 def _create(session: GoogleSession, want: ProxySubnet, ref: networks.NetworkRef) -> Outcome:
     body = request_body(want, session.project)
-    # One requestId for all tries: a retry after a lost answer does not make a second subnet.
-    params = {"requestId": str(uuid.uuid4())}
+    host = networks.network_ref(want.network, session.project).project
+    region = f"regions/{segment(want.region)}"
+    under_way = operations.compute_under_way(session, host, region, f"{region}/subnetworks/{want.name}")
     try:
-        operation = session.call(
-            "compute.subnetworks.insert", "POST", _path(want, session.project), params=params, body=body
+        operation = under_way or session.call(
+            "compute.subnetworks.insert", "POST", _path(want, session.project), body=body
         )
         operations.wait(session, operation, what=f"Creation of subnet {want.name}", timeout=want.timeout)
     except (GoogleApiError, OperationError) as error:
@@ -288,9 +288,7 @@ def _delete(session: GoogleSession, want: ProxySubnet) -> None:
     path = _path(want, session.project, want.name)
     while True:
         try:
-            operation = session.call(
-                "compute.subnetworks.delete", "DELETE", path, params={"requestId": str(uuid.uuid4())}
-            )
+            operation = session.call("compute.subnetworks.delete", "DELETE", path)
             operations.wait(session, operation, what=f"Deletion of subnet {want.name}", timeout=want.timeout)
             return
         except (GoogleApiError, OperationError) as error:

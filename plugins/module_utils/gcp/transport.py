@@ -15,6 +15,8 @@ from typing import Any, Protocol
 from ansible_collections.llmd.gke.plugins.module_utils.gcp import credentials as auth
 
 CONNECT_SECONDS = 15.0
+# What google-auth lets through when a token server answers with something that is no token.
+NO_TOKEN = (ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,14 @@ class RequestsTransport:
                 allow_redirects=False,
             )
             return Reply(response.status_code, response.text, {k.lower(): v for k, v in response.headers.items()})
-        except google.auth.exceptions.RefreshError as error:
+        except google.auth.exceptions.GoogleAuthError as error:
             raise self._token_trouble(error) from error
-        except google.auth.exceptions.TransportError as error:
-            raise ConnectionTrouble(f"while getting a token: {error}", sent=False) from error
         except requests.exceptions.ConnectTimeout as error:
             raise ConnectionTrouble(str(error), sent=False) from error
         except (requests.exceptions.RequestException, OSError) as error:
             raise ConnectionTrouble(f"{type(error).__name__}: {error}") from error
+        except NO_TOKEN as error:
+            raise self._token_trouble(error) from error
 
     def access_token(self, *, min_seconds: float = 0) -> auth.AccessToken:
         """A token that is valid for ``min_seconds`` more where it can be renewed."""
@@ -90,14 +92,15 @@ class RequestsTransport:
         if stale and self._settings.auth_kind != "accesstoken":
             try:
                 credentials.refresh(Request())
-            except google.auth.exceptions.RefreshError as error:
+            except (google.auth.exceptions.GoogleAuthError, *NO_TOKEN) as error:
                 raise self._token_trouble(error) from error
-            except google.auth.exceptions.TransportError as error:
-                raise ConnectionTrouble(f"while getting a token: {error}", sent=False) from error
         return auth.AccessToken(str(credentials.token), auth.rfc3339(credentials.expiry))
 
     def _token_trouble(self, error: Exception) -> Exception:
-        """RefreshError: a network problem may be retried, a refusal may not."""
-        if getattr(error, "retryable", False):
+        """A network problem may be retried, a refusal may not."""
+        import google.auth.exceptions
+
+        lost = isinstance(error, google.auth.exceptions.TransportError)
+        if lost or getattr(error, "retryable", False):
             return ConnectionTrouble(f"while getting a token: {error}", sent=False)
         return auth.refused(error, self._settings)

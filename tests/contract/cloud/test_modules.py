@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -285,3 +286,56 @@ def test_google_urls_through_the_proxy(emulated: Any, module: Module, monkeypatc
     assert module("gcp_services", **SERVICES)["changed"] is True
     assert module("gcp_proxy_subnet", **SUBNET)["changed"] is True
     assert module("gke_cluster", **CLUSTER)["changed"] is True
+
+
+@pytest.mark.parametrize("emulated", [60], indirect=True)
+def test_a_stockout_ends_the_wait_early_and_the_operation(
+    emulated: Any, ready: Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GKE's own operation would take 35 modelled minutes (35 s here) to give up."""
+    from ansible_collections.llmd.gke.plugins.module_utils.gcp import pool_watch
+
+    monkeypatch.setattr(pool_watch, "LOOK_SECONDS", 0.5)
+    emulated.control("speed", {"speed": 0})
+    assert ready("gke_cluster", **{**CLUSTER, "node_pools": CLUSTER["node_pools"][:1]})["changed"] is True
+    emulated.control("speed", {"speed": 60})
+    emulated.plant(name="stockout", zone="us-central1-a")
+    began = time.monotonic()
+    result = ready("gke_node_pool", cluster="llm-d-cluster", cancel_on_timeout=True, **WHERE, **GPU)
+    assert time.monotonic() - began < 15
+    assert result["error"]["code"] == "STOCKOUT", result["msg"]
+    assert "was cancelled" in result["error"]["why"]
+    assert result["api_calls"]["container.projects.locations.operations.cancel"] == 1
+    emulated.control("faults", verb="DELETE")
+    emulated.control("speed", {"speed": 0})
+    away = {"cluster": "llm-d-cluster", **WHERE, "name": "gpu-pool", "state": "absent"}
+    assert ready("gke_node_pool", **away)["changed"] is True
+    assert ready("gke_node_pool", cluster="llm-d-cluster", **WHERE, **GPU)["changed"] is True
+
+
+@pytest.mark.parametrize("emulated", [1], indirect=True)
+@pytest.mark.parametrize("cancel", [True, False])
+def test_the_deadline_bounds_the_whole_task(emulated: Any, ready: Module, cancel: bool) -> None:
+    emulated.control("speed", {"speed": 0})
+    assert ready("gke_cluster", **{**CLUSTER, "node_pools": CLUSTER["node_pools"][:1]})["changed"] is True
+    emulated.control("speed", {"speed": 1})
+    began = time.monotonic()
+    pool = {"cluster": "llm-d-cluster", **WHERE, **GPU}
+    late = ready("gke_node_pool", timeout=2, cancel_on_timeout=cancel, **pool)
+    assert time.monotonic() - began < 10
+    assert late["error"]["code"] == "OPERATION_TIMEOUT"
+    assert ("was cancelled" if cancel else "goes on by itself") in late["error"]["why"]
+    emulated.control("speed", {"speed": 0})
+    finished = ready("gke_node_pool", **pool)
+    assert finished["node_pool"]["status"] == ("RUNNING_WITH_ERROR" if cancel else "RUNNING"), finished
+    kinds = [op["operationType"] for op in emulated.control("operations")["operations"] if "operationType" in op]
+    assert kinds.count("CREATE_NODE_POOL") == 1
+
+
+def test_a_cluster_in_the_making_cannot_be_cancelled(emulated: Any, ready: Module) -> None:
+    emulated.control("speed", {"speed": 1})
+    late = ready("gke_cluster", timeout=1, cancel_on_timeout=True, **CLUSTER)
+    assert late["error"]["code"] == "OPERATION_TIMEOUT"
+    assert "would not cancel it" in late["error"]["why"]
+    emulated.control("speed", {"speed": 0})
+    assert ready("gke_cluster", **CLUSTER)["cluster"]["status"] == "RUNNING"

@@ -60,6 +60,7 @@ def listing(*subnets: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def project(google: Any) -> Any:
     """A project with an auto-mode default network and its subnet."""
+    google.on("GET", r"regions/us-central1/operations\?filter", {})
     google.on("GET", "aggregated/subnetworks", listing(ordinary()))
     google.on("GET", "global/networks/default$", {"name": "default", "autoCreateSubnetworks": True})
     google.on("POST", "regions/us-central1/subnetworks", OPERATION)
@@ -87,6 +88,16 @@ def test_it_is_made_and_marked(project: Any, run_module: Callable[..., dict[str,
         "role": "ACTIVE",
     }
     assert result["api_calls"]["compute.subnetworks.insert"] == 1
+
+
+def test_a_killed_runs_insert_is_waited_for(project: Any, run_module: Callable[..., dict[str, Any]]) -> None:
+    running = {**OPERATION, "targetLink": f"{REGION}/subnetworks/proxy-only-subnet"}
+    other = {**OPERATION, "name": "operation-2", "targetLink": f"{REGION}/subnetworks/another"}
+    project.on("GET", r"regions/us-central1/operations\?filter", {"items": [other, running]})
+    result = run_module("gcp_proxy_subnet", **OPTIONS)
+    assert result["subnetwork"]["state"] == "READY"
+    assert project.writes() == []
+    assert result["api_calls"]["compute.regionOperations.wait"] >= 1
 
 
 def test_check_mode_predicts_and_writes_nothing(project: Any, run_module: Callable[..., dict[str, Any]]) -> None:

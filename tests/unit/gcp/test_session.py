@@ -118,7 +118,9 @@ def test_pages(google: Any) -> None:
     ("reply", "code"),
     [
         (Reply(200, "<html>login</html>", {"content-type": "text/html"}), "MALFORMED_ANSWER"),
-        (Reply(200, '{"items": ['), "MALFORMED_ANSWER"),
+        (Reply(200, '{"items": ['), "TRUNCATED_ANSWER"),
+        (Reply(200, "[]", {"content-type": "application/json"}), "MALFORMED_ANSWER"),
+        (Reply(404, "<html>no such page</html>", {"content-type": "text/html"}), "MALFORMED_ANSWER"),
         (Reply(200, "[]"), "MALFORMED_ANSWER"),
         (Reply(302, "", {"location": "http://portal"}), "MALFORMED_ANSWER"),
     ],
@@ -158,3 +160,35 @@ def test_a_name_cannot_leave_its_path_segment() -> None:
     assert segment("a/../b?c") == "a%2F..%2Fb%3Fc"
     with pytest.raises(ConfigurationError):
         segment("..")
+
+
+def test_a_compute_write_keeps_its_request_id_over_all_tries(google: Any) -> None:
+    google.on("POST", "addresses", ConnectionTrouble("reset"), Reply(503, ""), {"name": "operation-1"})
+    session = google.session()
+    session.call("compute.addresses.insert", "POST", "projects/p/regions/r/addresses", body={})
+    session.call("compute.addresses.insert", "POST", "projects/p/regions/r/addresses", body={})
+    ids = [request.url.split("requestId=")[1] for request in google.requests]
+    assert len(set(ids[:3])) == 1
+    assert ids[3] != ids[0]
+
+
+@pytest.mark.parametrize("verb", ["wait", "getHealth", "testIamPermissions"])
+def test_what_only_reads_carries_none(google: Any, verb: str) -> None:
+    google.on("POST", "x", {})
+    google.session().call(f"compute.things.{verb}", "POST", "x", body={})
+    assert "requestId" not in google.requests[0].url
+
+
+def test_a_cut_answer_is_asked_for_again(google: Any) -> None:
+    google.on("GET", "projects", Reply(200, '{"name": "p'), {"name": "p"})
+    assert google.session().call(*GET) == {"name": "p"}
+
+
+def test_no_exchange_outlives_the_deadline_by_much(google: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    monkeypatch.setattr(google, "send", lambda *_args, timeout, **_: seen.append(timeout) or Reply(200, "{}"))
+    session = google.session(deadline=20)
+    session.call(*GET)
+    google.clock.sleep(30)
+    session.call(*GET)
+    assert seen == [20, 5]

@@ -32,7 +32,7 @@ lint: environment ## ansible-lint (production), yamllint, ruff, mypy strict
 	@$(RUN) ANSIBLE_COLLECTIONS_PATH=$(ROOT)/playbooks/collections sh -c 'ansible-lint && yamllint . && ruff check . && ruff format --check . && mypy sandbox && MYPYPATH=playbooks/collections mypy plugins'
 
 bench: tools ## figures of this machine; never fails on time
-	@$(RUN) python tests/bench/bench.py $(ARGS)
+	@$(RUN) python tests/bench/bench.py $(ARGS) && $(RUN) python tests/bench/client_accuracy.py
 
 sandbox: ## sandbox up: build what is missing, start the Google APIs (UP="--speed 0")
 	@$(ROOT)/sandbox/sandbox up $(UP)

@@ -28,18 +28,19 @@ def get_project(call: Call) -> Json:
     _need(call, "resourcemanager.projects.get")
     world = call.world
     created = utc(0)
+    state = "DELETE_REQUESTED" if world.faults.named("project-inactive") else "ACTIVE"
     if call.method.document.version == "v1":
         return {
             "projectNumber": world.number,
             "projectId": world.project,
-            "lifecycleState": "ACTIVE",
+            "lifecycleState": state,
             "name": world.project,
             "createTime": created,
         }
     return {
         "name": f"projects/{world.number}",
         "projectId": world.project,
-        "state": "ACTIVE",
+        "state": state,
         "displayName": world.project,
         "createTime": created,
         "updateTime": created,

@@ -9,9 +9,10 @@ module: gcp_preflight
 short_description: Find out what would stop a deployment, before anything is made or spent
 version_added: 0.1.0
 description:
-  - Checks credentials, project, permissions, APIs, zone, machine types, accelerators, quotas, the proxy-only
-    range, the Hugging Face
-    token with the model, helm and Python libraries. All findings come at once, each with a code and a remedy.
+  - Checks credentials, project, billing, permissions, APIs, zone, machine types, accelerators, the quota of all nodes
+    together, GKE versions, GatewayClass, subnet and proxy-only range, the Hugging Face token with the model, whether
+    the model fits the GPU, helm and Python libraries. All findings come at once, each with status, code, evidence and
+    remedy; no finding hides another.
   - It only reads. Permissions are asked for one by one (C(testIamPermissions)), never guessed from the names of roles.
   - A check that needs an API which is not enabled yet is reported as unknown and does not fail the task, since
     the playbook enables the API.
@@ -38,17 +39,29 @@ options:
       - Permissions on the project that the deployment needs. A built-in list that fits the main job if not set.
     type: list
     elements: str
-  machine_types:
-    description: Machine types of the nodes, each as name (one node) or as dictionary with C(name) and C(nodes).
-    type: list
-    elements: raw
-    default: []
-  accelerators:
+  subnetwork:
+    description: Subnet of the nodes, which must be in the region. Not checked if not set.
+    type: str
+    default: ''
+  node_pools:
     description:
-      - GPUs, as one dictionary or a list of them, each with C(type), C(count) (of each node, default 1),
-        C(nodes) (default 1) and
-        C(spot) (default false).
-    type: raw
+      - Pools that will be made, in the words of M(llmd.gke.gke_cluster). Only machine_type, node_count, accelerator,
+        autoscaling, spot, disk_type and disk_size_gb are looked at; other keys may be there.
+    type: list
+    elements: dict
+    default: []
+  release_channel:
+    description: Release channel of the cluster to be.
+    type: str
+    default: ''
+  minimum_version:
+    description: Least GKE version that the deployment works with.
+    type: str
+    default: ''
+  gateway_class:
+    description: GatewayClass, which must be able to route to an InferencePool.
+    type: str
+    default: ''
   cluster:
     description:
       - Name of the cluster to be. If it exists already, short quota is a warning, because its own nodes are among
@@ -58,6 +71,10 @@ options:
   proxy_subnet_range:
     description: Range for the proxy-only subnet, judged only where the region has none yet.
     type: str
+  proxy_subnet_name:
+    description: Name for the proxy-only subnet.
+    type: str
+    default: proxy-only-subnet
   hf_token:
     description: Hugging Face token. Never shown. If not set, the environment variable E(HF_TOKEN) is used.
     type: str
@@ -69,6 +86,48 @@ options:
       - Address of the Hugging Face hub or a mirror. If not set, the environment variable E(HF_ENDPOINT) is used,
         then the public hub.
     type: str
+  serving:
+    description:
+      - How the model server will be started. With O(model), O(gpus) and a pool with GPUs it is judged whether the model
+        starts there.
+    type: dict
+    suboptions:
+      dtype:
+        description: Type of the weights, as vLLM names them.
+        type: str
+        default: auto
+      gpu_memory_utilization:
+        description: Share of the GPU's memory.
+        type: float
+        default: 0.9
+      max_num_seqs:
+        description: Sequences at the same time.
+        type: int
+        default: 256
+      max_model_len:
+        description: Longest request in tokens, V(0) for the model's own.
+        type: int
+        default: 0
+      tensor_parallel:
+        description: GPUs that share one replica.
+        type: int
+        default: 1
+      volume:
+        description: Size of the volume for the model's files, as Kubernetes quantity.
+        type: str
+        default: ''
+  gpus:
+    description: GPUs by accelerator type, each with C(title), C(gib) and C(capability).
+    type: dict
+    default: {}
+  cost:
+    description: Estimate to show among the findings, as filter P(llmd.gke.hourly_cost#filter) makes it.
+    type: dict
+  skip:
+    description: Codes of findings that shall not stop the task. They are shown as skipped.
+    type: list
+    elements: str
+    default: []
   require_helm:
     description: Check that helm 3.12 or newer is there.
     type: bool
@@ -97,8 +156,9 @@ EXAMPLES = r"""
     project: my-project
     region: us-central1
     zone: us-central1-a
-    machine_types: [{name: n1-standard-4, nodes: 3}]
-    accelerators: {type: nvidia-tesla-t4, count: 1, nodes: 1}
+    node_pools:
+      - {machine_type: n1-standard-4, node_count: 2}
+      - {machine_type: n1-standard-4, node_count: 1, accelerator: {type: nvidia-tesla-t4, count: 1}}
     proxy_subnet_range: 192.168.0.0/23
     model: google/gemma-2b-it
     hf_token: "{{ llmd_hf_token }}"
@@ -118,7 +178,10 @@ checks:
       description: False for what will stop the deployment.
       type: bool
     severity:
-      description: ok, warning, unknown or error.
+      description: ok, warning, unknown, error or skipped.
+      type: str
+    status:
+      description: OK, WARN, FAIL or SKIP.
       type: str
     detail:
       description: What was found.
@@ -129,6 +192,18 @@ checks:
     remedy:
       description: What to do about it.
       type: str
+    evidence:
+      description: What the finding rests on.
+      type: raw
+msg:
+  description: All findings as a table, with what to do about those that are not well.
+  returned: always
+  type: str
+summary:
+  description: How many findings there are of each status.
+  returned: always
+  type: dict
+  sample: {OK: 20, WARN: 1, FAIL: 0, SKIP: 0}
 passed:
   description: True where no check found an error.
   returned: always
@@ -145,69 +220,60 @@ error:
   sample: {code: PREFLIGHT_FAILED, what: "...", remedy: "..."}
 """
 
+import functools
 import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, LlmdError, fail
-from ansible_collections.llmd.gke.plugins.module_utils.gcp import arguments, iam, preflight, preflight_local
-from ansible_collections.llmd.gke.plugins.module_utils.gcp.findings import Check, failed, table
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import arguments, findings, iam, preflight, preflight_local
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.findings import OK, WARNING, Check
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.locations import region_of_zone
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.plan import NodePlan, Plan, node_plans
+from ansible_collections.llmd.gke.plugins.module_utils.llmd import fit, fit_checks
 
 
-def node_plans(machine_types: list[Any], accelerators: Any) -> tuple[preflight.NodePlan, ...]:
-    """Nodes from the two options. Raises ConfigurationError PREFLIGHT_OPTION."""
-    given = [] if not accelerators else [accelerators] if isinstance(accelerators, dict) else accelerators
+def pools_of(params: dict[str, Any]) -> tuple[NodePlan, ...]:
+    """Nodes from ``node_pools``. Raises ConfigurationError PREFLIGHT_OPTION."""
     try:
-        plans = [
-            preflight.NodePlan(item, 1)
-            if isinstance(item, str)
-            else preflight.NodePlan(str(item["name"]), int(item.get("nodes", 1)))
-            for item in machine_types
-        ]
-        plans += [
-            preflight.NodePlan(
-                "",
-                int(item.get("nodes", 1)),
-                str(item["type"]),
-                int(item.get("count", 1)),
-                bool(item.get("spot", False)),
-            )
-            for item in given
-        ]
+        return node_plans(params["node_pools"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigurationError(
-            "machine_types or accelerators have a form that is not understood",
+            "node_pools have a form that is not understood",
             code="PREFLIGHT_OPTION",
             why=f"{type(error).__name__}: {error}",
-            remedy="machine_types: [{name: n1-standard-4, nodes: 2}], "
-            "accelerators: {type: nvidia-tesla-t4, count: 1, nodes: 1}",
+            remedy="node_pools: [{machine_type: n1-standard-4, node_count: 1, "
+            "accelerator: {type: nvidia-tesla-t4, count: 1}}]",
         ) from error
-    return tuple(plan for plan in plans if plan.count > 0)
 
 
-def google_checks(params: dict[str, Any]) -> tuple[list[Check], dict[str, int]]:
+def google_checks(params: dict[str, Any], nodes: tuple[NodePlan, ...]) -> tuple[list[Check], dict[str, int]]:
     """Google's side; a session that cannot be opened is a finding like any other."""
     permissions = iam.NEEDED_PERMISSIONS if params["permissions"] is None else params["permissions"]
     zone = params["zone"] or ""
-    plan = preflight.Plan(
+    plan = Plan(
         region=params["region"] or region_of_zone(zone),
         zone=zone,
         network=params["network"],
+        subnetwork=params["subnetwork"],
         services=tuple(params["services"]),
         permissions=tuple(permissions),
-        nodes=node_plans(params["machine_types"], params["accelerators"]),
+        nodes=nodes,
         proxy_range=params["proxy_subnet_range"] or "",
+        proxy_name=params["proxy_subnet_name"],
         cluster=params["cluster"],
+        gateway_class=params["gateway_class"],
+        release_channel=params["release_channel"],
+        minimum_version=params["minimum_version"],
     )
     try:
         session = arguments.open_session(params, deadline=60.0)
     except LlmdError as error:
-        return [failed("credentials", error)], {}
+        return [findings.failed("credentials", error)], {}
     return preflight.check_project(session, plan), dict(session.calls)
 
 
-def local_checks(module: Any) -> list[Check]:
+def local_checks(module: Any, nodes: tuple[NodePlan, ...]) -> list[Check]:
     params = module.params
     checks = [preflight_local.python_libraries()]
     if params["require_helm"]:
@@ -217,48 +283,113 @@ def local_checks(module: Any) -> list[Check]:
 
         checks.append(preflight_local.helm(lambda: module.get_bin_path("helm"), version))
     if params["model"] or params["hf_token"]:
-        endpoint = params["hf_endpoint"] or os.environ.get("HF_ENDPOINT", "")
-        checks += preflight_local.model_access(params["model"] or "", params["hf_token"] or "", endpoint)
+        checks += model_checks(params, nodes)
+    if params["cost"]:
+        checks.append(cost_check(params["cost"]))
     return checks
 
 
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec=arguments.argument_spec(
-            region={"type": "str"},
-            zone={"type": "str"},
-            network={"type": "str", "default": "default"},
-            services={"type": "list", "elements": "str", "default": ["compute", "container", "networkservices"]},
-            permissions={"type": "list", "elements": "str"},
-            machine_types={"type": "list", "elements": "raw", "default": []},
-            accelerators={"type": "raw"},
-            cluster={"type": "str", "default": ""},
-            proxy_subnet_range={"type": "str"},
-            hf_token={"type": "str", "no_log": True, "fallback": (env_fallback, ["HF_TOKEN"])},
-            model={"type": "str"},
-            hf_endpoint={"type": "str"},
-            require_helm={"type": "bool", "default": True},
-            fail_on={"type": "str", "choices": ["error", "never"], "default": "error"},
-        ),
-        supports_check_mode=True,
+def model_checks(params: dict[str, Any], nodes: tuple[NodePlan, ...]) -> list[Check]:
+    """Access first; sizes only of a model that can be read. Both ask for config.json: it is fetched once."""
+    endpoint = params["hf_endpoint"] or os.environ.get("HF_ENDPOINT", "")
+    ask = functools.cache(preflight_local.ask_hub)
+    model, token = params["model"] or "", params["hf_token"] or ""
+    checks = list(preflight_local.model_access(model, token, endpoint, ask))
+    gpu = next((node for node in nodes if node.accelerator), None)
+    readable = model and all(check.severity == OK for check in checks)
+    if not readable or gpu is None or not params["serving"] or not params["gpus"]:
+        return checks
+    given = params["serving"]
+    serving = fit.Serving(
+        dtype=given["dtype"],
+        utilization=given["gpu_memory_utilization"],
+        max_num_seqs=given["max_num_seqs"],
+        max_model_len=given["max_model_len"],
+        tensor_parallel=given["tensor_parallel"],
     )
+
+    def read() -> fit.Model:
+        return fit_checks.read_model(model, token, endpoint, ask)
+
+    return checks + list(fit_checks.check_fit(read, gpu.accelerator, params["gpus"], serving, given["volume"]))
+
+
+def cost_check(cost: dict[str, Any]) -> Check:
+    """The estimate as a finding. A price that is not listed is never counted as free."""
+    detail = (
+        f"about {float(cost.get('usd') or 0):.2f} USD an hour (list prices {cost.get('as_of')}, {cost.get('region')})"
+    )
+    if cost.get("complete", True):
+        return Check("cost", OK, detail, evidence=cost.get("lines"))
+    missing = "; ".join(str(line["what"]) for line in cost.get("lines") or [] if line.get("usd") is None)
+    return Check("cost", WARNING, f"{detail}, without: {missing}", "COST_INCOMPLETE", "", cost.get("lines"))
+
+
+SERVING = {
+    "dtype": {"type": "str", "default": "auto"},
+    "gpu_memory_utilization": {"type": "float", "default": 0.9},
+    "max_num_seqs": {"type": "int", "default": 256},
+    "max_model_len": {"type": "int", "default": 0},
+    "tensor_parallel": {"type": "int", "default": 1},
+    "volume": {"type": "str", "default": ""},
+}
+
+
+def options() -> dict[str, dict[str, Any]]:
+    text = {"type": "str", "default": ""}
+    return arguments.argument_spec(
+        region={"type": "str"},
+        zone={"type": "str"},
+        network={"type": "str", "default": "default"},
+        subnetwork=text,
+        services={"type": "list", "elements": "str", "default": ["compute", "container", "networkservices"]},
+        permissions={"type": "list", "elements": "str"},
+        node_pools={"type": "list", "elements": "dict", "default": []},
+        release_channel=text,
+        minimum_version=text,
+        gateway_class=text,
+        cluster=text,
+        proxy_subnet_range={"type": "str"},
+        proxy_subnet_name={"type": "str", "default": "proxy-only-subnet"},
+        hf_token={"type": "str", "no_log": True, "fallback": (env_fallback, ["HF_TOKEN"])},
+        model={"type": "str"},
+        hf_endpoint={"type": "str"},
+        serving={"type": "dict", "options": SERVING},
+        gpus={"type": "dict", "default": {}},
+        cost={"type": "dict"},
+        skip={"type": "list", "elements": "str", "default": []},
+        require_helm={"type": "bool", "default": True},
+        fail_on={"type": "str", "choices": ["error", "never"], "default": "error"},
+    )
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=options(), supports_check_mode=True)
     try:
-        checks, calls = google_checks(module.params)
-        checks += local_checks(module)
+        nodes = pools_of(module.params)
+        checks, calls = google_checks(module.params, nodes)
+        checks += local_checks(module, nodes)
     except LlmdError as error:
         fail(module, error, api_calls={})
+    checks = findings.skip(checks, set(module.params["skip"]))
     bad = [check for check in checks if not check.ok]
-    result = {"checks": [check.as_result() for check in checks], "passed": not bad, "api_calls": calls}
+    statuses = [check.status for check in checks]
+    result = {
+        "checks": [check.as_result() for check in checks],
+        "summary": {status: statuses.count(status) for status in ("OK", "WARN", "FAIL", "SKIP")},
+        "passed": not bad,
+        "api_calls": calls,
+    }
     if bad and module.params["fail_on"] == "error":
         verdict = ConfigurationError(
             f"Preflight found {len(bad)} of {len(checks)} checks that will stop the deployment",
             code=bad[0].code if len(bad) == 1 else "PREFLIGHT_FAILED",
-            why="\n" + table(bad),
+            why="\n" + findings.table(bad),
             remedy="Correct what is listed and run again; the preflight itself changes nothing.",
             evidence=[check.as_result() for check in bad],
         )
         fail(module, verdict, **result)
-    module.exit_json(changed=False, **result)
+    module.exit_json(changed=False, msg=findings.overview(checks), **result)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,16 @@ STOPPED = {
     "tools": "Stopped. Finished tools are kept; start again to go on.",
 }
 FAULT_HELP = """\
-fault plant proxy-subnet-missing | stockout ZONE | gpu-quota LIMIT | api-disabled SERVICE
-fault plant api [HTTP] [xTIMES] METHOD        for example: api 503 x3 container.projects.locations.clusters.get
-fault plant operation METHOD [MESSAGE]
+fault plant NAME [ARGUMENT ...]               stockout ZONE [TYPE] | outage REGION-OR-ZONE | not-offered TYPE [ZONE]
+                                              gpu-quota LIMIT | quota METRIC LIMIT [REGION] | gke-version VERSION
+                                              api-disabled SERVICE | api-propagation SECONDS [SERVICE] | token-expired
+                                              permission-missing PERMISSION | billing-disabled | project-inactive
+                                              proxy-subnet-missing
+fault plant api [HTTP] [xTIMES] METHOD [ANSWER] [delay=S] [after=N] [late=true] [message=TEXT]
+                                              for example: api 503 x3 container.projects.locations.clusters.get
+                                              ANSWER: reset, cut, broken, html, empty, redirect
+fault plant operation METHOD [code=CODE] [MESSAGE]
+fault plant '{"method": ..., ...}'            everything else; see sandbox/gcp/README.md
 fault list
 fault clear [ID or NAME]                      without one: all"""
 

@@ -183,6 +183,7 @@ SERVICES: dict[str, str] = {
     "logging.googleapis.com": "Cloud Logging API",
     "serviceusage.googleapis.com": "Service Usage API",
     "cloudresourcemanager.googleapis.com": "Cloud Resource Manager API",
+    "cloudbilling.googleapis.com": "Cloud Billing API",
     "iam.googleapis.com": "Identity and Access Management (IAM) API",
     "iamcredentials.googleapis.com": "IAM Service Account Credentials API",
     "sts.googleapis.com": "Security Token Service API",
@@ -202,6 +203,7 @@ SERVICES: dict[str, str] = {
 BASE_SERVICES = (
     "serviceusage.googleapis.com",
     "cloudresourcemanager.googleapis.com",
+    "cloudbilling.googleapis.com",
     "iam.googleapis.com",
     "iamcredentials.googleapis.com",
     "sts.googleapis.com",

@@ -47,7 +47,7 @@ def _region(call: Call, name: str) -> Json:
         "name": name,
         "description": name,
         "creationTimestamp": _EPOCH,
-        "status": "UP",
+        "status": "DOWN" if call.world.faults.outage(name) else "UP",
         "selfLink": store.scope_link(f"regions/{name}"),
         "zones": [store.scope_link(f"zones/{zone}") for zone in catalog.zones(name)],
         "quotas": quotas.region_quotas(call.world, name),
@@ -76,7 +76,7 @@ def _zone(call: Call, name: str) -> Json:
         "name": name,
         "description": name,
         "creationTimestamp": _EPOCH,
-        "status": "UP",
+        "status": "DOWN" if call.world.faults.outage(name) else "UP",
         "region": store.scope_link(f"regions/{catalog.ZONES[name]}"),
         "selfLink": store.scope_link(f"zones/{name}"),
         "supportsPzs": False,
@@ -135,7 +135,7 @@ def _machine_type(call: Call, machine: catalog.MachineType, zone: str) -> Json:
 def get_machine_type(call: Call) -> Json:
     zone, name = scope_of(call).removeprefix("zones/"), call.params["machineType"]
     for machine in machine_types(zone):
-        if machine.name == name:
+        if machine.name == name and call.world.faults.offered(name, zone):
             return _machine_type(call, machine, zone)
     raise compute_not_found(call.world.compute.path("machineTypes", f"zones/{zone}", name))
 
@@ -169,14 +169,15 @@ def _accelerator(call: Call, kind: catalog.Accelerator, zone: str) -> Json:
 
 
 def _offered(call: Call, zone: str) -> list[Json]:
-    return [_accelerator(call, kind, zone) for kind in catalog.ACCELERATORS.values() if zone in kind.zones]
+    return [_accelerator(call, kind, zone) for kind in catalog.ACCELERATORS.values()
+            if zone in kind.zones and call.world.faults.offered(kind.name, zone)]  # fmt: skip
 
 
 @handles("compute.acceleratorTypes.get")
 def get_accelerator(call: Call) -> Json:
     zone, name = scope_of(call).removeprefix("zones/"), call.params["acceleratorType"]
     kind = catalog.ACCELERATORS.get(name)
-    if kind is None or zone not in kind.zones:
+    if kind is None or zone not in kind.zones or not call.world.faults.offered(name, zone):
         raise compute_not_found(call.world.compute.path("acceleratorTypes", f"zones/{zone}", name))
     return _accelerator(call, kind, zone)
 

@@ -113,7 +113,8 @@ def server_config(call: Call) -> Json:
     at = target(call)
     need(call, "container.clusters.list", at)
     check_location(at)
-    versions = [catalog.GKE_VERSION, *catalog.GKE_OLDER_VERSIONS]
+    planted = call.world.faults.named("gke-version")
+    versions = [str(spec["version"]) for spec in planted] or [catalog.GKE_VERSION, *catalog.GKE_OLDER_VERSIONS]
     channels = [
         {"channel": channel, "defaultVersion": versions[0], "validVersions": versions}
         for channel in ("RAPID", "REGULAR", "STABLE")

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 BASE_URL = f"http://{sandbox_paths.API_ADDRESS}"
 TOKEN_LIFETIME = 30 * 86400.0  # of the token file for gcloud, seconds
-SERVICES = ("compute", "container", "serviceusage", "cloudresourcemanager", "iam", "iamcredentials", "sts", "oauth2",
-            "monitoring", "networkservices", "logging")  # fmt: skip
+SERVICES = ("compute", "container", "serviceusage", "cloudresourcemanager", "cloudbilling", "iam", "iamcredentials",
+            "sts", "oauth2", "monitoring", "networkservices", "logging")  # fmt: skip
 # gcloud wants the version path in compute's override and not in the others'.
 _GCLOUD = {"compute": "compute/v1/", "container": "", "serviceusage": "", "cloudresourcemanager": "", "iam": "",
            "iamcredentials": ""}  # fmt: skip

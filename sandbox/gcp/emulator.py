@@ -45,6 +45,7 @@ from sandbox.gcp.errors import (
     unauthenticated,
     unknown_consumer,
 )
+from sandbox.gcp.faults import error_of
 from sandbox.gcp.identity import Identity
 from sandbox.gcp.nodes import STOCKOUT_SECONDS, NodeFleet, pool_nodes, settle_pool
 from sandbox.gcp.operations import OperationFailed, Operations, attempt
@@ -70,6 +71,14 @@ API_MODULES = (
 )
 
 
+class Disturbed(Exception):
+    """A planted fault takes the place of the answer (``faults.ANSWERS``)."""
+
+    def __init__(self, spec: Json) -> None:
+        super().__init__(str(spec.get("answer")))
+        self.spec = spec
+
+
 @dataclass(frozen=True)
 class Answer:
     """An HTTP answer. ``text`` replaces the JSON body where it is set. ``method`` is the id, for the log."""
@@ -80,6 +89,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     text: str | None = None
     content_type: str = "application/json; charset=UTF-8"
+    wire: str = ""  # "reset": no answer at all; "cut": half of it
 
 
 class Emulator:
@@ -123,14 +133,19 @@ class Emulator:
             return Answer(error.code, error.body(), "oauth")
         except ApiError as error:
             return Answer(error.code, error.body(), "", error.headers)
+        except Disturbed as trouble:
+            return disturbed(trouble.spec, {}, "oauth")
         if found is None:
             message = f"The requested URL {path} was not found on this server."
             return Answer(404, {"error": {"code": 404, "message": message, "status": "NOT_FOUND"}})
         method, params = found
+        body: Json = {}
         try:
             body = self._serve(host, method, params, query, headers, raw)
         except ApiError as error:
             return Answer(error.code, error.body(), method.id, error.headers)
+        except Disturbed as trouble:
+            return disturbed(trouble.spec, body, method.id)
         except Exception:
             log.exception("%s failed", method.id)
             return Answer(
@@ -144,6 +159,7 @@ class Emulator:
         """Token endpoints, user information and the metadata server."""
         endpoint = oauth.TOKEN_ENDPOINTS.get((host, path))
         if endpoint is not None:
+            self._disturb(self.world.faults.call(f"oauth.{endpoint.__name__}"))
             return Answer(200, endpoint(self.world, oauth.parameters(raw, query)), f"oauth.{endpoint.__name__}")
         if (host, path) in oauth.USERINFO:
             text = self._bearer(headers)
@@ -173,7 +189,11 @@ class Emulator:
         params = self._own_project(host, method, params)
         identifier = container.modern(method.id)
         self._check_service(host)
-        self.world.faults.check_call(identifier)
+        self._check_outage(identifier, params)
+        planted = self.world.faults.call(identifier)
+        late = planted is not None and bool(planted.get("late"))
+        if not late:
+            self._disturb(planted)
         call = Call(self, method, params, query, body, identity)
         if host == "compute.googleapis.com":
             compute.authorize(call)
@@ -183,8 +203,28 @@ class Emulator:
         with self._starting if single else contextlib.nullcontext():
             answer = self._handler(identifier, host)(call)
         self._check_answer(method, answer)
+        if late:
+            self._disturb(planted)
         fields = query.get("fields") or query.get("$fields")
         return listing.mask(answer, fields[-1]) if fields else answer
+
+    @staticmethod
+    def _disturb(planted: Json | None) -> None:
+        """Raise what a planted fault wants in place of the answer. One with a delay only wants nothing more."""
+        if planted is None:
+            return
+        if "answer" in planted:
+            raise Disturbed(planted)
+        if "http" in planted or "delay" not in planted:
+            raise error_of(planted)
+
+    def _check_outage(self, identifier: str, params: Mapping[str, str]) -> None:
+        """503 for everything in a place that is out; what tells about the place itself (status DOWN) still answers."""
+        if identifier in ("compute.zones.get", "compute.regions.get"):
+            return
+        place = self.world.faults.outage("/".join(params.values()))
+        if place:
+            raise ApiError(503, f"The service is currently unavailable in {place}.", "UNAVAILABLE", "backendError")
 
     def _handler(self, identifier: str, host: str) -> Handler:
         handler = HANDLERS.get(identifier)
@@ -231,7 +271,7 @@ class Emulator:
         found = self.world.accounts.token(text)
         if found is None:
             raise unauthenticated("ACCESS_TOKEN_TYPE_UNSUPPORTED")
-        if self.world.accounts.expired(found):
+        if self.world.accounts.expired(found) or self.world.faults.expired(found.issued):
             raise unauthenticated("ACCESS_TOKEN_EXPIRED")
         return self.world.identity_of(found)
 
@@ -315,6 +355,26 @@ class Emulator:
     def close(self) -> None:
         """Stop waiting for modelled time. Clusters are the backend's to end."""
         self.operations.close()
+
+
+_PAGE = (
+    "<!DOCTYPE html>\n<html><head><title>Error 502 (Server Error)!!1</title></head><body><p><b>502.</b> <ins>That's an "
+    "error.</ins><p>The server encountered a temporary error and could not complete your request.<p>Please try again "
+    "in 30 seconds.</body></html>\n"
+)
+
+
+def disturbed(spec: Json, body: Json, method: str) -> Answer:
+    """What comes over the wire in place of ``body``."""
+    kind = str(spec["answer"])
+    text = json.dumps(body or {"kind": "planted", "items": [{"name": "one"}, {"name": "two"}]}, indent=2)
+    if kind in ("reset", "cut"):
+        return Answer(200, body, method, text=text, wire=kind)
+    if kind == "redirect":
+        return Answer(302, {}, method, {"Location": "https://login.example.com/"}, "", "text/html")
+    if kind == "html":
+        return Answer(int(spec.get("http", 502)), {}, method, {}, _PAGE, "text/html; charset=UTF-8")
+    return Answer(int(spec.get("http", 200)), {}, method, {}, "" if kind == "empty" else text[: len(text) // 2])
 
 
 def unimplemented(call: Call) -> Json:

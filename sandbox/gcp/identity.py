@@ -55,6 +55,7 @@ class Token:
     email: str
     scopes: frozenset[str]
     expires: float  # seconds since the epoch
+    issued: float = 0.0  # 0: of old
 
 
 class BadAssertion(ValueError):
@@ -113,7 +114,7 @@ class Accounts:
         with self._lock:
             now = self._clock()
             self._tokens = {key: token for key, token in self._tokens.items() if token.expires > now - 86400}
-            self._tokens[text] = Token(email, frozenset(scopes), now + lifetime)
+            self._tokens[text] = Token(email, frozenset(scopes), now + lifetime, now)
         return text
 
     def adopt(self, text: str, email: str, *, expires: float) -> None:
@@ -138,7 +139,7 @@ class Accounts:
         except BadAssertion:
             return None
         scopes = frozenset(str(claims["scope"]).split()) if claims.get("scope") else frozenset(DEFAULT_SCOPES)
-        return Token(str(claims["iss"]), scopes, float(claims["exp"]))
+        return Token(str(claims["iss"]), scopes, float(claims["exp"]), float(claims.get("iat", 0)))
 
     def expired(self, token: Token) -> bool:
         return token.expires <= self._clock()

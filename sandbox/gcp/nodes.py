@@ -236,10 +236,9 @@ class NodeFleet:
 
     def _check(self, cluster: Json, pool: Json, add: list[tuple[str, int]], event: str) -> None:
         gpu = accelerator(pool)
-        if gpu is None or not add:
-            return
+        machine = str(pool["config"]["machineType"])
         for zone, count in add:
-            if self.world.faults.stocked_out(zone):
+            if self.world.faults.stocked_out(zone, machine, str(gpu["acceleratorType"]) if gpu else None):
                 name = f"{base_name(cluster, pool, zone)}-{''.join(secrets.choice(_ALPHABET) for _ in range(4))}"
                 text = (
                     f"Google Compute Engine: Not all instances running in IGM after 35m0s. Expected {count}, running 0"
@@ -248,6 +247,8 @@ class NodeFleet:
                     f"fulfill the request.  '(resource type:compute)'."
                 )
                 raise OperationFailed(text, 8, extra={"condition": "GCE_STOCKOUT"}, factor=self.stockout_factor(event))
+        if gpu is None or not add:
+            return
         wanted = sum(count for _, count in add) * int(gpu["acceleratorCount"])
         limit = quotas.project_limit(self.world, "GPUS_ALL_REGIONS")
         if quotas.gpus_everywhere(self.world) + wanted > limit:

@@ -1,4 +1,4 @@
-"""Quotas: limits of the world (and of a planted ``gpu-quota``), usage counted from what exists."""
+"""Quotas: limits of the world (and of planted ``quota`` and ``gpu-quota``), usage counted from what exists."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ Json = dict[str, Any]
 
 def region_limit(world: World, region: str, metric: str) -> float:
     """Limit of a regional metric. A planted ``gpu-quota`` caps every GPU metric."""
-    limit = float(world.region_quotas.get(region, {}).get(metric, 0.0))
+    limit = world.faults.quota(metric, region)
+    if limit is None:
+        limit = float(world.region_quotas.get(region, {}).get(metric, 0.0))
     planted = world.faults.gpu_limit()
     return limit if planted is None or not is_gpu(metric) else min(limit, float(planted))
 
 
 def project_limit(world: World, metric: str) -> float:
-    limit = float(world.project_quotas.get(metric, 0.0))
+    limit = world.faults.quota(metric)
+    if limit is None:
+        limit = float(world.project_quotas.get(metric, 0.0))
     planted = world.faults.gpu_limit()
     return limit if planted is None or metric != "GPUS_ALL_REGIONS" else min(limit, float(planted))
 

@@ -1,4 +1,4 @@
-"""Resource Manager v1 and v3 for the one project there is, and IAM's service accounts."""
+"""Resource Manager v1 and v3 for the one project there is, its billing, and IAM's service accounts."""
 
 from __future__ import annotations
 
@@ -28,23 +28,36 @@ def get_project(call: Call) -> Json:
     _need(call, "resourcemanager.projects.get")
     world = call.world
     created = utc(0)
+    state = "DELETE_REQUESTED" if world.faults.named("project-inactive") else "ACTIVE"
     if call.method.document.version == "v1":
         return {
             "projectNumber": world.number,
             "projectId": world.project,
-            "lifecycleState": "ACTIVE",
+            "lifecycleState": state,
             "name": world.project,
             "createTime": created,
         }
     return {
         "name": f"projects/{world.number}",
         "projectId": world.project,
-        "state": "ACTIVE",
+        "state": state,
         "displayName": world.project,
         "createTime": created,
         "updateTime": created,
         "etag": base64.b64encode(b"sandbox").decode(),
     }
+
+
+@handles("cloudbilling.projects.getBillingInfo")
+def billing_info(call: Call) -> Json:
+    """Whether somebody pays. Closed while the fault ``billing-disabled`` is planted."""
+    _need(call, "resourcemanager.projects.get")
+    world = call.world
+    name = f"projects/{world.project}/billingInfo"
+    if world.faults.named("billing-disabled"):
+        return {"name": name, "projectId": world.project}
+    account = "billingAccounts/012345-6789AB-CDEF01"
+    return {"name": name, "projectId": world.project, "billingAccountName": account, "billingEnabled": True}
 
 
 @handles("cloudresourcemanager.projects.list", "cloudresourcemanager.projects.search")

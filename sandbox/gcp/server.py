@@ -12,10 +12,12 @@ import http.server
 import ipaddress
 import json
 import logging
+import os
 import selectors
 import socket
 import socketserver
 import ssl
+import struct
 import threading
 import time
 import urllib.parse
@@ -256,10 +258,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
     # --- answers -----------------------------------------------------------------------------------------------
 
     def _send(self, answer: Answer) -> None:
+        if answer.wire == "reset":
+            self._reset()
+            return
         data = json.dumps(answer.body, indent=2).encode() if answer.text is None else answer.text.encode()
-        self._write(answer.status, data, answer.content_type, answer.headers)
+        self._write(answer.status, data, answer.content_type, answer.headers, cut=answer.wire == "cut")
 
-    def _write(self, status: int, data: bytes, content_type: str, headers: Mapping[str, str]) -> None:
+    def _reset(self) -> None:
+        """End the connection without an answer, so that the client sees a reset."""
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            os.close(self.connection.detach())  # a file object of ours would keep it open after close()
+
+    def _write(
+        self, status: int, data: bytes, content_type: str, headers: Mapping[str, str], *, cut: bool = False
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
@@ -267,8 +281,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if name != "Server":
                 self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(data[: len(data) // 2] if cut else data)
         self.wfile.flush()
+        if cut:
+            self.close_connection = True
 
 
 def _inside(host: str) -> bool:

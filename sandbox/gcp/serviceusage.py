@@ -100,6 +100,11 @@ def _enable(call: Call, names: list[str], kind: str, answer: Any) -> Json:
         raise _unknown(unknown)
     if set(names) <= world.services:
         return _done(kind, answer())
+    if world.faults.named("billing-disabled"):
+        raise failed_precondition(
+            f"Billing must be enabled for activation of service '[{listed}]' in project '{world.number}' to proceed.",
+            [error_info("UREQ_PROJECT_BILLING_NOT_FOUND", {}, "serviceusage.googleapis.com/billing-enabled")],
+        )
     _check_idle(call)
     return call.operations.service_usage(
         f"{_API}.{kind}", method=call.method.id, apply=lambda: world.enable(names), answer=answer

@@ -54,6 +54,7 @@ class World:
         )
         self.clusters: dict[str, Json] = {}  # "<project>/<location>/<name>" -> Cluster as the API gives it
         self.services: set[str] = set()
+        self._enabled_at: dict[str, float] = {}
         self.region_quotas = {region: dict(catalog.REGION_QUOTAS) for region in catalog.REGIONS}
         self.project_quotas = dict(catalog.PROJECT_QUOTAS)
         # (backend service, URL of one of its groups) -> healthStatus entries. The Gateway controller sets it.
@@ -135,7 +136,7 @@ class World:
         return None if found is None or self.accounts.expired(found) else self.identity_of(found)
 
     def allowed(self, identity: Identity, permission: str) -> bool:
-        return roles.holds(identity.roles, permission)
+        return roles.holds(identity.roles, permission) and not self.faults.missing(permission)
 
     # --- services ----------------------------------------------------------------------------------------------
 
@@ -147,6 +148,7 @@ class World:
                 wanted.update(catalog.SERVICE_NEEDS.get(service, ()))
             fresh = wanted - self.services
             self.services |= wanted
+            self._enabled_at.update(dict.fromkeys(fresh, time.monotonic()))
             if "compute.googleapis.com" in fresh and not self.compute.list("networks"):
                 self._default_network()
 
@@ -155,9 +157,12 @@ class World:
             self.services.discard(service)
 
     def service_enabled(self, service: str) -> bool:
-        """Whether a service can be used: it is enabled and no planted fault says otherwise."""
+        """Whether a service can be used: it is enabled, that has spread, and no planted fault says otherwise."""
         with self.lock:
-            return service in self.services and not self.faults.disabled(service)
+            if service not in self.services or self.faults.disabled(service):
+                return False
+            since = time.monotonic() - self._enabled_at.get(service, 0.0)
+            return since >= self.faults.propagation(service)
 
     def _default_network(self) -> None:
         body = {"name": "default", "autoCreateSubnetworks": True, "description": "Default network for the project"}

@@ -4,21 +4,17 @@
 
 from __future__ import annotations
 
-import functools
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, LlmdError
 from ansible_collections.llmd.gke.plugins.module_utils.gcp import (
     iam,
     locations,
     networks,
-    ownership,
-    quotas,
     ranges,
     services,
     subnetworks,
+    versions,
 )
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.errors import role_for
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.findings import (
@@ -30,36 +26,18 @@ from ansible_collections.llmd.gke.plugins.module_utils.gcp.findings import (
     failed,
     guarded,
 )
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.plan import (
+    BILLING,
+    COMPUTE,
+    CONTAINER,
+    RESOURCE_MANAGER,
+    Plan,
+)
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.preflight_nodes import check_nodes
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession, Json, segment
 
-COMPUTE = "compute.googleapis.com"
-RESOURCE_MANAGER = "cloudresourcemanager.googleapis.com"
-DEFAULT_CPUS = 4  # where the machine type cannot be asked
-
-
-@dataclass(frozen=True)
-class NodePlan:
-    """Nodes that the run will ask for. Without a machine type only the GPUs are looked at."""
-
-    machine_type: str
-    count: int
-    accelerator: str = ""
-    accelerators_each: int = 0
-    spot: bool = False
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the run will need. Empty: not checked."""
-
-    region: str
-    zone: str
-    network: str
-    services: tuple[str, ...] = ()
-    permissions: tuple[str, ...] = ()
-    nodes: tuple[NodePlan, ...] = ()
-    proxy_range: str = ""
-    cluster: str = ""
+# GatewayClasses of GKE that can have an InferencePool as backend; both are regional.
+INFERENCE_CLASSES = ("gke-l7-regional-external-managed", "gke-l7-rilb")
 
 
 def check_project(session: GoogleSession, plan: Plan) -> list[Check]:
@@ -103,20 +81,62 @@ def _project(session: GoogleSession) -> list[Check]:
 
 
 def _inside_project(session: GoogleSession, plan: Plan) -> list[Check]:
-    checks: list[Check] = []
+    """Every check that can be made; none keeps another from being made."""
+    checks = guarded("billing", lambda: _billing(session))
     if plan.permissions:
         checks += guarded("permissions", lambda: _permissions(session, plan.permissions), waits_for=RESOURCE_MANAGER)
     if plan.services:
         checks += guarded("services", lambda: _services(session, plan.services))
-    if plan.zone:
-        zone = guarded("zone", lambda: _zone(session, plan), waits_for=COMPUTE)
-        checks += zone
-        if not all(check.severity == OK for check in zone):
-            # Without a zone (or the API) nothing in it can be asked; the range can still be judged by itself.
-            return checks + guarded("proxy subnet", lambda: _proxy_range(session, plan), waits_for=COMPUTE)
-    checks += _nodes(session, plan)
-    checks += guarded("proxy subnet", lambda: _proxy_range(session, plan), waits_for=COMPUTE)
+    zone = guarded("zone", lambda: _zone(session, plan), waits_for=COMPUTE) if plan.zone else []
+    checks += zone
+    # Without a zone (or the API) nothing in it can be asked; quota, ranges and versions can all the same.
+    offers = all(check.severity == OK for check in zone)
+    region_known = offers or {check.code for check in zone} <= {"ZONE_NOT_FOUND", "ZONE_DOWN"}
+    if region_known:
+        checks += check_nodes(session, plan, offers=offers)
+    if plan.gateway_class:
+        checks.append(_gateway_class(plan.gateway_class))
+    if offers and (plan.release_channel or plan.minimum_version):
+        checks += guarded("GKE version", lambda: _version(session, plan), waits_for=CONTAINER)
+    checks += guarded("network", lambda: _addresses(session, plan), waits_for=COMPUTE)
     return checks
+
+
+def _billing(session: GoogleSession) -> Iterator[Check]:
+    """The billing API tells only where it is enabled and readable; else the first paid call would."""
+    path = f"projects/{segment(session.project)}/billingInfo"
+    try:
+        info = session.call("cloudbilling.projects.getBillingInfo", "GET", path)
+    except LlmdError as error:
+        if error.code not in ("API_DISABLED", "PERMISSION_DENIED", "CONNECTION_FAILED"):
+            raise
+        remedy = f"Nothing has to be done. To have it checked: gcloud services enable {BILLING}."
+        yield Check(
+            "billing", WARNING, f"cannot be asked here: {error.code}", "BILLING_UNKNOWN", remedy, error.evidence
+        )
+        return
+    if info.get("billingEnabled"):
+        account = str(info.get("billingAccountName", ""))
+        yield Check("billing", OK, f"enabled, {account or 'account not shown'}", evidence=info)
+        return
+    remedy = f"gcloud billing projects link {session.project} --billing-account=ACCOUNT"
+    yield Check(
+        "billing", ERROR, f"project {session.project} has no open billing account", "BILLING_DISABLED", remedy, info
+    )
+
+
+def _gateway_class(name: str) -> Check:
+    if name in INFERENCE_CLASSES:
+        return Check("gateway class", OK, f"{name} can route to an InferencePool")
+    detail = f"{name} cannot have an InferencePool as backend"
+    remedy = f"Set llmd_gateway_class to one of: {', '.join(INFERENCE_CLASSES)}."
+    return Check("gateway class", ERROR, detail, "GATEWAY_CLASS_UNFIT", remedy)
+
+
+def _version(session: GoogleSession, plan: Plan) -> Iterator[Check]:
+    yield versions.judge(
+        versions.server_config(session, plan.zone), plan.release_channel, plan.minimum_version, plan.zone
+    )
 
 
 def _permissions(session: GoogleSession, wanted: Iterable[str]) -> Iterator[Check]:
@@ -171,130 +191,64 @@ def _zone(session: GoogleSession, plan: Plan) -> Iterator[Check]:
     yield Check("zone", OK, f"{plan.zone} is UP")
 
 
-def _nodes(session: GoogleSession, plan: Plan) -> list[Check]:
-    """Machine types, accelerators, then the quota of all nodes together."""
+def _addresses(session: GoogleSession, plan: Plan) -> list[Check]:
+    """Network, the nodes' subnet, and the proxy-only subnet that is there or is to be made."""
+    name = "proxy subnet"
     checks: list[Check] = []
-    cpus: dict[str, int] = {}
+    if plan.proxy_range:  # what is wrong by itself is wrong whatever the API says
+        checks = [check for check in guarded(name, lambda: _parsed(plan.proxy_range)) if not check.ok]
+    ref = networks.network_ref(plan.network, session.project)
 
-    def machines() -> Iterator[Check]:
-        for name in dict.fromkeys(node.machine_type for node in plan.nodes if node.machine_type):
-            found = locations.get_machine_type(session, plan.zone, name)
-            if found is None:
-                remedy = f"gcloud compute machine-types list --zones {plan.zone}"
-                yield Check(
-                    f"machine type {name}", ERROR, f"not offered in {plan.zone}", "MACHINE_TYPE_UNAVAILABLE", remedy
-                )
-            else:
-                cpus[name] = int(found.get("guestCpus") or DEFAULT_CPUS)
-                yield Check(f"machine type {name}", OK, f"{cpus[name]} vCPU, offered in {plan.zone}")
+    def look() -> Iterator[Check]:
+        network = _network(session, ref)
+        subnets = networks.subnets_of(session, ref)
+        if plan.subnetwork:
+            yield _subnetwork(plan, subnets, ref.name)
+        if plan.proxy_range and not checks:
+            yield from guarded(name, lambda: _proxy_range(plan, network, subnets, ref.name))
 
-    if plan.zone:
-        checks += guarded("machine types", machines, waits_for=COMPUTE)
-        for name in dict.fromkeys(node.accelerator for node in plan.nodes if node.accelerator):
-            check = functools.partial(_accelerator, session, plan, name)
-            checks += guarded(f"accelerator {name}", check, waits_for=COMPUTE)
-    if plan.region and plan.nodes:
-        checks += guarded("quota", lambda: _quota(session, plan, cpus), waits_for=COMPUTE)
+    if plan.proxy_range or plan.subnetwork:
+        checks += guarded(name if plan.proxy_range else "network", look, waits_for=COMPUTE)
     return checks
 
 
-def _accelerator(session: GoogleSession, plan: Plan, name: str) -> Iterator[Check]:
-    found = locations.get_accelerator_type(session, plan.zone, name)
-    if found is None:
-        here = locations.zones_with_accelerator(session, name, plan.region)
-        there = here or locations.zones_with_accelerator(session, name)
-        remedy = (
-            f"Set llmd_zone to one that offers it: {', '.join(there[:12])}."
-            if there
-            else "gcloud compute accelerator-types list"
-        )
-        yield Check(f"accelerator {name}", ERROR, f"not offered in {plan.zone}", "ACCELERATOR_UNAVAILABLE", remedy)
-        return
-    most = int(found.get("maximumCardsPerInstance") or 0)
-    wanted = max(node.accelerators_each for node in plan.nodes if node.accelerator == name)
-    if most and wanted > most:
-        detail = f"{wanted} on one node asked, {most} is the most in {plan.zone}"
-        yield Check(f"accelerator {name}", ERROR, detail, "ACCELERATOR_COUNT", f"Ask for {most} or fewer (llmd_gpu).")
-        return
-    yield Check(f"accelerator {name}", OK, f"offered in {plan.zone}")
+def _parsed(text: str) -> Iterator[Check]:
+    ranges.parse(text)
+    yield Check("proxy subnet", OK, text)
 
 
-def _quota(session: GoogleSession, plan: Plan, cpus: dict[str, int]) -> Iterator[Check]:
-    nodes = [
-        quotas.Nodes(
-            node.count,
-            node.machine_type,
-            cpus.get(node.machine_type, DEFAULT_CPUS),
-            node.accelerator,
-            node.accelerators_each,
-            node.spot,
-        )
-        for node in plan.nodes
-    ]
-    regional, gpus = quotas.demand(nodes)
-    regional["IN_USE_ADDRESSES"] += sum(
-        node.count for node in plan.nodes if node.machine_type
-    )  # public nodes have one address each
-    found = quotas.compare(regional, quotas.region_quotas(session, plan.region), plan.region)
-    if gpus:
-        listed = quotas.project_quotas(session)
-        found += quotas.compare(Counter({"GPUS_ALL_REGIONS": gpus}), listed, "all regions")
-    short = any(headroom.enough is False for headroom in found)
-    standing = _standing_cluster(session, plan) if short else ""
-    for headroom in found:
-        name = f"quota {headroom.metric}"
-        if headroom.enough is None:
-            yield Check(name, UNKNOWN, headroom.detail, "QUOTA_UNKNOWN")
-        elif headroom.enough:
-            yield Check(name, OK, headroom.detail)
-        else:
-            link = f"https://console.cloud.google.com/iam-admin/quotas?project={session.project}"
-            remedy = (
-                f"Ask for more {headroom.metric} in {headroom.scope} at {link}, use another region, or fewer nodes."
-            )
-            if standing:
-                detail = f"{headroom.detail}; cluster {standing} exists, its nodes are among the used ones"
-                yield Check(name, WARNING, detail, "QUOTA_EXCEEDED", remedy)
-            else:
-                yield Check(name, ERROR, headroom.detail, "QUOTA_EXCEEDED", remedy)
+def _subnetwork(plan: Plan, subnets: list[Json], network: str) -> Check:
+    wanted = plan.subnetwork.rsplit("/", 1)[-1]
+    here = [s for s in subnets if networks.region_of(s) == plan.region and s.get("purpose", "PRIVATE") == "PRIVATE"]
+    found = next((s for s in here if s.get("name") == wanted), None)
+    if found is not None:
+        return Check("subnet", OK, f"{wanted} ({found.get('ipCidrRange')}) is in {plan.region}")
+    names = ", ".join(sorted(str(s.get("name")) for s in here)) or "none"
+    return Check(
+        "subnet",
+        ERROR,
+        f"network {network} has no subnet {wanted} in {plan.region}",
+        "SUBNET_NOT_FOUND",
+        f"Set llmd_subnetwork to one of the region's: {names}.",
+        {"subnets": names},
+    )
 
 
-def _standing_cluster(session: GoogleSession, plan: Plan) -> str:
-    """A cluster of an earlier run: the plan's, or (no name given) any of ours. Its nodes are asked for only once."""
-    path = f"projects/{segment(session.project)}/locations/-/clusters"
-    try:
-        listed = session.call("container.projects.locations.clusters.list", "GET", path)
-    except LlmdError:
-        return ""
-    for cluster in listed.get("clusters") or []:
-        name = str(cluster.get("name"))
-        if name == plan.cluster or (not plan.cluster and ownership.owned(cluster.get("resourceLabels"))):
-            return name
-    return ""
-
-
-def _proxy_range(session: GoogleSession, plan: Plan) -> Iterator[Check]:
-    if not plan.proxy_range:
-        return
-    ranges.parse(plan.proxy_range)  # what is wrong by itself is wrong whatever the API says
-    ref = networks.network_ref(plan.network, session.project)
-    network = _network(session, ref)
-    subnets = networks.subnets_of(session, ref)
+def _proxy_range(plan: Plan, network: Json, subnets: list[Json], network_name: str) -> Iterator[Check]:
     active = subnetworks.active_proxy_subnet(subnets, plan.region)
     if active is not None:
-        yield Check(
-            "proxy subnet",
-            OK,
-            f"{active.get('name')} ({active.get('ipCidrRange')}) is ACTIVE in {plan.region} and will be used",
-        )
+        detail = f"{active.get('name')} ({active.get('ipCidrRange')}) is ACTIVE in {plan.region} and will be used"
+        yield Check("proxy subnet", OK, detail)
         return
+    want = subnetworks.ProxySubnet(plan.proxy_name, plan.network, plan.region, plan.proxy_range)
+    subnetworks.refuse_obstacles(want, subnets)
     ranges.check(
         plan.proxy_range,
         auto_mode=networks.is_auto_mode(network),
         taken=networks.taken_ranges(subnets),
-        network=ref.name,
+        network=network_name,
     )
-    yield Check("proxy subnet", OK, f"{plan.proxy_range} is free in network {ref.name}")
+    yield Check("proxy subnet", OK, f"{plan.proxy_range} is free in network {network_name}")
 
 
 def _network(session: GoogleSession, ref: networks.NetworkRef) -> Json:

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Preflight of what is not Google: helm, Python libraries, the Hugging Face token and the model behind it."""
+"""Preflight of what is not Google: helm, Python libraries, the Hugging Face token and access to the model."""
 
 from __future__ import annotations
 
@@ -54,11 +54,12 @@ def _importable(module: str) -> bool:
 
 @dataclass(frozen=True)
 class HubAnswer:
-    """What the hub said to a HEAD. ``error_code`` is its X-Error-Code header (GatedRepo, RepoNotFound, ...)."""
+    """What the hub said. ``error_code`` is its X-Error-Code header (GatedRepo, RepoNotFound, ...)."""
 
     status: int
     error_code: str = ""
     message: str = ""
+    text: str = ""
 
 
 class HubUnreachable(Exception):
@@ -66,17 +67,24 @@ class HubUnreachable(Exception):
 
 
 def ask_hub(url: str, token: str) -> HubAnswer:
-    """HEAD ``url`` with the token; redirects (to the file store) are an answer, not followed."""
+    """GET ``url`` with the token, which a redirect to another host (the file store) does not get to see."""
     import requests
 
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        response = requests.head(url, headers=headers, timeout=15, allow_redirects=False)
+        response = requests.get(url, headers=headers, timeout=15)
     except (requests.exceptions.RequestException, OSError) as error:
         raise HubUnreachable(f"{type(error).__name__}: {error}") from error
     return HubAnswer(
-        response.status_code, response.headers.get("X-Error-Code", ""), response.headers.get("X-Error-Message", "")
+        response.status_code,
+        response.headers.get("X-Error-Code", ""),
+        response.headers.get("X-Error-Message", ""),
+        response.text,
     )
+
+
+def config_url(endpoint: str, model: str) -> str:
+    return f"{endpoint.rstrip('/')}/{quote(model, safe='/')}/resolve/main/config.json"
 
 
 def model_access(
@@ -93,7 +101,7 @@ def model_access(
         yield Check("hugging face token", OK, "given; no model to try it on")
         return
     base = (endpoint or HUB).rstrip("/")
-    url = f"{base}/{quote(model, safe='/')}/resolve/main/config.json"
+    url = config_url(base, model)
     try:
         answer = ask(url, token)
     except HubUnreachable as error:

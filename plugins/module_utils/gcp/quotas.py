@@ -40,6 +40,8 @@ class Nodes:
     gpu_type: str = ""
     gpus_each: int = 0
     spot: bool = False
+    disk_type: str = "pd-balanced"
+    disk_gb: int = 100
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,9 @@ class Headroom:
             return f"{self.metric} in {self.scope}: not listed; {self.asked:g} asked"
         return f"{self.metric} in {self.scope}: limit {self.limit:g}, used {self.usage:g}, asked {self.asked:g}"
 
+    def as_result(self) -> dict[str, object]:
+        return {k: getattr(self, k) for k in ("metric", "scope", "limit", "usage", "asked")}
+
 
 def demand(nodes: Iterable[Nodes]) -> tuple[Counter[str], int]:
     """(regional metric -> amount, GPUs in all) of the nodes. Spot GPUs count against the PREEMPTIBLE_ metric."""
@@ -74,6 +79,8 @@ def demand(nodes: Iterable[Nodes]) -> tuple[Counter[str], int]:
         if group.machine_type:
             family = group.machine_type.split("-", 1)[0]
             regional[CPU_METRICS.get(family, "CPUS")] += group.count * group.cpus
+            disk = "DISKS_TOTAL_GB" if group.disk_type == "pd-standard" else "SSD_TOTAL_GB"
+            regional[disk] += group.count * group.disk_gb
         if group.gpus_each:
             amount = group.count * group.gpus_each
             gpus += amount

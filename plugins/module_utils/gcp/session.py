@@ -38,6 +38,7 @@ VERSION_PATHS = {
     "cloudresourcemanager": "v1/",
     "iam": "v1/",
     "iamcredentials": "v1/",
+    "cloudbilling": "v1/",
 }
 # compute methods that are POSTs and yet change nothing: they take no requestId.
 READING_POSTS = ("wait", "getHealth", "testIamPermissions", "listNetworkEndpoints", "listManagedInstances")

@@ -106,7 +106,7 @@ def ensure_present(session: GoogleSession, want: ProxySubnet, *, check_mode: boo
     found = active_proxy_subnet(subnets, want.region)
     if found is not None:
         return _adopt(session, want, found, check_mode=check_mode)
-    _refuse_obstacles(want, subnets)
+    refuse_obstacles(want, subnets)
     if parsed is None:
         free = ranges.suggest(ranges.RECOMMENDED_PREFIX, networks.taken_ranges(subnets))
         raise ConfigurationError(
@@ -168,7 +168,7 @@ def _adopt(session: GoogleSession, want: ProxySubnet, found: Json, *, check_mode
     return Outcome(False, seen, seen, subnetwork=seen, adopted=not ours, warnings=warnings)
 
 
-def _refuse_obstacles(want: ProxySubnet, subnets: list[Json]) -> None:
+def refuse_obstacles(want: ProxySubnet, subnets: list[Json]) -> None:
     """Subnets that stand in the way of making ours."""
     legacy = next(
         (s for s in subnets if networks.region_of(s) == want.region and s.get("purpose") == LEGACY_PURPOSE), None

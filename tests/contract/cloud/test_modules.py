@@ -31,8 +31,10 @@ CLUSTER: dict[str, Any] = {
 PREFLIGHT: dict[str, Any] = {
     "region": "us-central1",
     "zone": "us-central1-a",
-    "machine_types": ["n1-standard-4"],
-    "accelerators": {"type": "nvidia-tesla-t4", "count": 1, "nodes": 1},
+    "node_pools": [
+        {"machine_type": "n1-standard-4", "node_count": 2},
+        {"machine_type": "n1-standard-4", "node_count": 1, "accelerator": {"type": "nvidia-tesla-t4", "count": 1}},
+    ],
     "proxy_subnet_range": "192.168.0.0/23",
     "require_helm": False,
     "hf_token": "",

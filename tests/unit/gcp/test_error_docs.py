@@ -16,7 +16,8 @@ CODE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+|UNAUTHENTICATED|STOCKOUT")
 def sources() -> list[Path]:
     plugins = REPOSITORY / "plugins"
     modules = [*plugins.glob("modules/gcp_*.py"), *plugins.glob("modules/gke_*.py")]
-    return [*plugins.glob("module_utils/gcp/*.py"), *modules]
+    model = plugins.glob("module_utils/llmd/fit*.py")
+    return [*plugins.glob("module_utils/gcp/*.py"), *model, *modules]
 
 
 def constants(node: ast.expr) -> Iterator[str]:
@@ -29,13 +30,13 @@ def constants(node: ast.expr) -> Iterator[str]:
 
 
 def given_codes() -> set[str]:
-    """``code=...`` of errors, first arguments of ``Case``, fourth ones of ``Check``, assignments to ``code``."""
+    """``code=...`` of errors, arguments of ``Case`` (1st), ``Check`` (4th), ``Verdict`` (5th), assigned ``code``."""
     found: set[str] = set()
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 name = node.func.id if isinstance(node.func, ast.Name) else ""
-                position = {"Case": 0, "Check": 3}.get(name)
+                position = {"Case": 0, "Check": 3, "Verdict": 4}.get(name)
                 if position is not None and len(node.args) > position:
                     found.update(constants(node.args[position]))
                 found.update(code for key in node.keywords if key.arg == "code" for code in constants(key.value))

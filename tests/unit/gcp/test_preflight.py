@@ -13,8 +13,10 @@ Run = Callable[..., dict[str, Any]]
 OPTIONS: dict[str, Any] = {
     "region": "us-central1",
     "zone": "us-central1-a",
-    "machine_types": [{"name": "n1-standard-4", "nodes": 3}],
-    "accelerators": {"type": "nvidia-tesla-t4", "count": 1, "nodes": 1},
+    "node_pools": [
+        {"machine_type": "n1-standard-4", "node_count": 2},
+        {"machine_type": "n1-standard-4", "node_count": 1, "accelerator": {"type": "nvidia-tesla-t4", "count": 1}},
+    ],
     "proxy_subnet_range": "192.168.0.0/23",
     "permissions": ["container.clusters.create", "compute.subnetworks.create"],
     "require_helm": False,
@@ -33,6 +35,7 @@ def project(google: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
     monkeypatch.setattr(preflight_local, "_importable", lambda module: True)
     google.on("GET", "cloudresourcemanager.*projects/my-project$", {"projectNumber": "1", "lifecycleState": "ACTIVE"})
+    google.on("GET", "billingInfo$", {"billingEnabled": True, "billingAccountName": "billingAccounts/1"})
     google.on("POST", ":testIamPermissions", lambda request: {"permissions": request.body["permissions"]})
     services = [
         {"name": f"x/{n}.googleapis.com", "state": "ENABLED"} for n in ("compute", "container", "networkservices")
@@ -41,7 +44,11 @@ def project(google: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     google.on("GET", "zones/us-central1-a$", {"name": "us-central1-a", "status": "UP"})
     google.on("GET", "machineTypes/n1-standard-4$", {"name": "n1-standard-4", "guestCpus": 4})
     google.on("GET", "acceleratorTypes/nvidia-tesla-t4$", {"name": "nvidia-tesla-t4", "maximumCardsPerInstance": 4})
-    google.on("GET", "regions/us-central1$", {"quotas": quota(CPUS=24, NVIDIA_T4_GPUS=1, IN_USE_ADDRESSES=8)})
+    google.on(
+        "GET",
+        "regions/us-central1$",
+        {"quotas": quota(CPUS=24, NVIDIA_T4_GPUS=1, IN_USE_ADDRESSES=8, SSD_TOTAL_GB=500)},
+    )
     google.on("GET", "compute/v1/projects/my-project$", {"quotas": quota(GPUS_ALL_REGIONS=1)})
     google.on("GET", "locations/-/clusters$", {})
     google.on("GET", "aggregated/subnetworks", {"items": {}})
@@ -136,7 +143,7 @@ def test_refused_credentials_are_one_finding(project: Any, run_module: Run) -> N
 
 
 def test_own_nodes_among_the_used_ones_are_only_a_warning(project: Any, run_module: Run) -> None:
-    used = [{"metric": "NVIDIA_T4_GPUS", "limit": 1, "usage": 1}, *quota(CPUS=24, IN_USE_ADDRESSES=8)]
+    used = [{"metric": "NVIDIA_T4_GPUS", "limit": 1, "usage": 1}, *quota(CPUS=24, IN_USE_ADDRESSES=8, SSD_TOTAL_GB=500)]
     project.on("GET", "regions/us-central1$", {"quotas": used})
     assert codes(run_module("gcp_preflight", **OPTIONS)) == {"QUOTA_EXCEEDED"}
     project.on("GET", "locations/-/clusters$", {"clusters": [{"name": "llm-d-cluster"}]})
@@ -178,7 +185,7 @@ def test_an_unknown_permission_spoils_no_other(project: Any, run_module: Run, er
 
 
 def test_options_of_a_wrong_form(project: Any, run_module: Run) -> None:
-    result = run_module("gcp_preflight", **{**OPTIONS, "accelerators": [{"kind": "t4"}]})
+    result = run_module("gcp_preflight", **{**OPTIONS, "node_pools": [{"accelerator": {"count": "two"}}]})
     assert result["error"]["code"] == "PREFLIGHT_OPTION"
 
 

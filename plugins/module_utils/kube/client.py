@@ -201,9 +201,20 @@ class KubeClient:
         where = POD.path(f"{pod}:{port}", namespace, "proxy") + "/" + path.lstrip("/")
         return self._call("get", where, header_params={"Accept": "*/*"}).decode("utf-8", "replace")
 
-    def delete(self, kind: Kind, name: str, namespace: str = "", *, propagation: str = "Background") -> bool:
-        """Ask for deletion; False if there was nothing to delete."""
-        path = kind.path(name, namespace, query={"propagationPolicy": propagation})
+    def pod_post(self, pod: str, namespace: str, port: int, path: str, body: Manifest) -> str:
+        """POST a JSON object to http://pod:port/path through the API server; the answer's text."""
+        where = POD.path(f"{pod}:{port}", namespace, "proxy") + "/" + path.lstrip("/")
+        data = self._call("post", where, body, content_type="application/json", header_params={"Accept": "*/*"})
+        return data.decode("utf-8", "replace")
+
+    def delete(
+        self, kind: Kind, name: str, namespace: str = "", *, propagation: str = "Background", grace: int | None = None
+    ) -> bool:
+        """Ask for deletion (``grace`` seconds instead of the object's own); False if there was nothing to delete."""
+        query = {"propagationPolicy": propagation}
+        if grace is not None:
+            query["gracePeriodSeconds"] = str(grace)
+        path = kind.path(name, namespace, query=query)
         try:
             self._call("delete", path)
         except ApiProblem as problem:

@@ -1,4 +1,4 @@
-"""The role's releases against a real API server and the real helm: both profiles, the switch, drift, the policy trap."""
+"""The role's releases on a real API server by the real helm: both profiles, the switch, drift, the policy trap."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def deploy(api: Api, charts: Path, tmp_path: Path) -> Run:
 
     def run(profile: str, *words: str, fails: bool = False, **more: Any) -> dict[str, Any]:
         variables = {
-            "ansible_python_interpreter": sys.executable, "llmd_project": "p", "llmd_deployment": "pattern1", "llmd_profile": profile, "llmd_hf_token": "hf_x",
+            "ansible_python_interpreter": sys.executable, "llmd_project": "p",
+            "llmd_deployment": "pattern1", "llmd_profile": profile, "llmd_hf_token": "hf_x",
             "llmd_chart_source": str(charts), "llmd_kubeconfig": str(api.kubeconfig),
             "llmd_artifacts_dir": str(tmp_path / "artifacts"), "result_file": str(tmp_path / "result.json"), **more,
         }  # fmt: skip

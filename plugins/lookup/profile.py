@@ -42,7 +42,8 @@ from ansible.plugins.lookup import LookupBase
 
 SHIPPED = Path(__file__).resolve().parent.parent / "plugin_utils" / "profiles"
 REQUIRED = (
-    *("name", "charts", "images", "crd_url", "crds", "labels", "values", "gateway", "pool", "picker", "model_server"),
+    *("name", "layout", "gke", "charts", "images", "crd_url", "crds"),
+    *("labels", "values", "gateway", "pool", "picker", "model_server"),
 )
 
 

@@ -1,7 +1,8 @@
 """Packages the stand-in charts the way upstream publishes them: ``NAME-VERSION.tgz``.
 
-A chart's folder is its first generation. ``generations/VERSION`` beside its templates holds what is different in a
-later one (Chart.yaml, values.yaml, values.schema.json; merged, null takes a key away); templates ask the chart's version.
+A chart's folder is its first generation. ``generations/VERSION`` beside its templates holds what is different in
+a later one (Chart.yaml, values.yaml, values.schema.json; merged, null takes a key away); templates ask the chart's
+version.
 
 ``python -m sandbox.charts.package [--output DIR] [--helm PROGRAM]``
 """

@@ -38,7 +38,7 @@ def literals(profile: dict[str, Any]) -> set[str]:
     texts |= set(profile["picker"]["scorers"]) | set(profile["picker"]["metrics"].values())
     texts |= set(profile["model_server"]["metrics"].values())
     texts |= {text for text in leaves(profile["values"]) if ":" in text}
-    return texts - {"None"}
+    return texts - {"None", ""}
 
 
 def source(path: Path) -> str:

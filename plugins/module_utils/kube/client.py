@@ -194,7 +194,9 @@ class KubeClient:
             if problem.status in (400, 404):  # not started yet, no previous container, pod gone
                 return ""
             raise
-        return data.decode("utf-8", "replace")
+        text = data.decode("utf-8", "replace")
+        # the kubelet's answer, with status 200, for a container that was cleaned away meanwhile
+        return "" if text.startswith("unable to retrieve container logs for ") else text
 
     def pod_get(self, pod: str, namespace: str, port: int, path: str) -> str:
         """GET http://pod:port/path through the API server (no route from here to the pod is needed)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -183,6 +184,15 @@ def _given_token(settings: AuthSettings) -> Any:
 
 def refused(error: Exception, settings: AuthSettings) -> GoogleApiError:
     """google-auth could not get or renew a token."""
+    if re.search(r"Token used too early|must be a short-lived token", str(error)):
+        return GoogleApiError(
+            "Google refuses our signature because of its time",
+            status=401,
+            code="CLOCK_SKEW",
+            where=f"auth_kind={settings.auth_kind}",
+            why=str(error.args[0] if error.args else error)[:1000],
+            remedy="Set the clock of the machine that runs this task (timedatectl set-ntp true) and run again.",
+        )
     return GoogleApiError(
         "Google did not give us an access token",
         status=401,

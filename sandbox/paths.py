@@ -69,6 +69,11 @@ class Paths:
         """``KEY=value`` lines: what a client of the emulated Google Cloud needs in its environment."""
         return self.state / "environment"
 
+    @property
+    def proxy_environment_file(self) -> Path:
+        """The same for a client without endpoint overrides: Google's own URLs, through the sandbox's proxy."""
+        return self.state / "environment.proxy"
+
     def namespace(self, role: str) -> str:
         """Name of a network namespace: ``fabric``, ``cp1`` (control plane of cluster 1), ``n1-3`` (its node 3)."""
         return f"{self.name}-{role}"

@@ -143,6 +143,31 @@ options:
       service_account:
         description: Service account of the nodes. The project's default compute account if not set.
         type: str
+      fallbacks:
+        description:
+          - What to take where the zone is out of stock or quota is short, tried in this order in the same run. Each may
+            name another zone of the cluster's region, another GPU type with its machine type, or Spot VMs; what it does
+            not name stays. A pool that came up as a fallback is left as it is by later runs.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          zone:
+            description: Zone of the nodes. It must be in the cluster's region; the control plane stays where it is.
+            type: str
+          machine_type:
+            description: Machine type.
+            type: str
+          type:
+            description: Accelerator type.
+            type: str
+          count:
+            description: GPUs of each node, with another type.
+            type: int
+            default: 1
+          spot:
+            description: Use Spot VMs.
+            type: bool
   force:
     description: With O(state=absent), delete the cluster even if its labels do not say that we made it.
     type: bool

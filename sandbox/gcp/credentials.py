@@ -48,6 +48,9 @@ def write_credentials(
         write_private(folder / "proxy-ca.pem", authority.pem.decode())
     variables = environment(world, paths, base_url)
     write_private(paths.environment_file, "".join(f"{key}={value}\n" for key, value in variables.items()))
+    plain = {key: value for key, value in variables.items() if "_ENDPOINT_" not in key}
+    proxied = plain | proxy_environment(paths, base_url)
+    write_private(paths.proxy_environment_file, "".join(f"{key}={value}\n" for key, value in proxied.items()))
     return variables
 
 

@@ -25,6 +25,7 @@ DOCUMENTS: dict[str, dict[str, str]] = {
     "container.googleapis.com": {"/v1/": "container.v1", "/v1beta1/": "container.v1beta1"},
     "serviceusage.googleapis.com": {"/v1/": "serviceusage.v1", "/v1beta1/": "serviceusage.v1beta1"},
     "cloudresourcemanager.googleapis.com": {"/v1/": "cloudresourcemanager.v1", "/v3/": "cloudresourcemanager.v3"},
+    "secretmanager.googleapis.com": {"/v1/": "secretmanager.v1"},
     "cloudbilling.googleapis.com": {"/v1/": "cloudbilling.v1"},
     "iam.googleapis.com": {"/v1/": "iam.v1"},
     "iamcredentials.googleapis.com": {"/v1/": "iamcredentials.v1"},

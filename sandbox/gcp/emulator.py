@@ -28,6 +28,7 @@ from sandbox.gcp import (
     oauth,
     resourcemanager,
     schema,
+    secrets,
     serviceusage,
     subnetworks,
 )
@@ -66,6 +67,7 @@ API_MODULES = (
     nodepools,
     oauth,
     resourcemanager,
+    secrets,
     serviceusage,
     subnetworks,
 )

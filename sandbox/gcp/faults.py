@@ -180,11 +180,12 @@ def error_of(spec: Json) -> ApiError:
     """The error that a planted method fault answers with."""
     code = int(spec.get("http", 503))
     message = str(spec.get("message", _MESSAGES.get(code, "Planted error.")))
+    plain = not {"status", "reason"} & spec.keys()  # who gives one of them wants no other
     return ApiError(
         code,
         message,
-        spec.get("status", STATUS_OF_HTTP.get(code)),
-        spec.get("reason", _REASONS.get(code)),
+        spec.get("status", STATUS_OF_HTTP.get(code) if plain else None),
+        spec.get("reason", _REASONS.get(code) if plain else None),
         list(spec.get("details", [])),
         str(spec.get("domain", "global")),
         headers={"Retry-After": str(spec["retryAfter"])} if "retryAfter" in spec else {},

@@ -54,6 +54,7 @@ class World:
         )
         self.clusters: dict[str, Json] = {}  # "<project>/<location>/<name>" -> Cluster as the API gives it
         self.services: set[str] = set()
+        self.secrets: dict[str, list[str]] = {}  # name -> versions (base64), oldest first
         self._enabled_at: dict[str, float] = {}
         self.region_quotas = {region: dict(catalog.REGION_QUOTAS) for region in catalog.REGIONS}
         self.project_quotas = dict(catalog.PROJECT_QUOTAS)

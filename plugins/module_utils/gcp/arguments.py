@@ -91,6 +91,18 @@ def pool_options(**own: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "disk_size_gb": {"type": "int"},
         "disk_type": {"type": "str"},
         "service_account": {"type": "str"},
+        "fallbacks": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "zone": {"type": "str"},
+                "machine_type": {"type": "str"},
+                "type": {"type": "str"},
+                "count": {"type": "int", "default": 1},
+                "spot": {"type": "bool"},
+            },
+        },
     }
     return {**pool, **own}
 

@@ -5,10 +5,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from dataclasses import dataclass, field
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import GoogleApiError, LlmdError, OperationError
-from ansible_collections.llmd.gke.plugins.module_utils.gcp import node_pools, operations, ownership, pool_watch
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import (
+    fallbacks,
+    node_pools,
+    operations,
+    ownership,
+    pool_watch,
+)
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.clusters import (
     METHOD,
     Cluster,
@@ -60,8 +67,12 @@ def ensure_present(session: GoogleSession, want: Cluster, *, check_mode: bool) -
     # RECONCILING without anything to change (an automatic upgrade, say) is no reason to wait.
     if not check_mode and (found.get("status") == "PROVISIONING" or _needs_change(session, want, found)):
         found = settle(session, want, found)
-    warnings = _status_warnings(session, want, found)
+    helped: list[str] = []
+    if not check_mode:  # a run before this one may have ended with a pool in ERROR
+        found, helped = _replace_short_pools(session, want, found, done)
+    warnings = helped + _status_warnings(session, want, found)
     outcome = _update(session, want, found, done, check_mode=check_mode)
+    outcome.changed = outcome.changed or bool(helped)
     outcome.before = before if outcome.changed else outcome.after  # PROVISIONING -> RUNNING is not our change
     outcome.warnings = warnings + outcome.warnings
     outcome.adopted = not ownership.owned((before or {})["labels"], want.deployment)
@@ -86,7 +97,7 @@ def _create(session: GoogleSession, want: Cluster, *, check_mode: bool) -> Outco
     path = f"projects/{segment(session.project)}/locations/{segment(want.location)}/clusters"
     finished: list[Json] = []
     try:
-        operation = session.call(METHOD + "create", "POST", path, body=body)
+        operation = _send_creation(session, want, path)
         done = operations.wait(
             session,
             operation,
@@ -100,6 +111,9 @@ def _create(session: GoogleSession, want: Cluster, *, check_mode: bool) -> Outco
         # The create call's answer was lost and it was sent again, or another run was quicker: one cluster, no second.
         if error.code != "ALREADY_EXISTS":
             raise
+    except OperationError as error:
+        if error.code not in fallbacks.SHORTAGES or not any(pool.fallbacks for pool in want.pools):
+            raise
     made = get(session, want.where)
     if made is None:
         raise LlmdError(
@@ -108,7 +122,8 @@ def _create(session: GoogleSession, want: Cluster, *, check_mode: bool) -> Outco
             remedy="Someone deleted it meanwhile; run again.",
         )
     made = settle(session, want, made)
-    warnings = _status_warnings(session, want, made)
+    made, helped = _replace_short_pools(session, want, made, finished)
+    warnings = [*helped, *_status_warnings(session, want, made)]
     for pool in made.get("nodePools") or []:
         if pool.get("name") in {wanted.name for wanted in want.pools}:
             node_pools.require_healthy(session, pool, strict=True)
@@ -116,18 +131,60 @@ def _create(session: GoogleSession, want: Cluster, *, check_mode: bool) -> Outco
     return Outcome(True, None, seen, cluster=seen, operations=finished, warnings=warnings)
 
 
+def _send_creation(session: GoogleSession, want: Cluster, path: str) -> Json:
+    """The create call. Where quota refuses it, nothing was made: it is sent again with the pools' next fallbacks."""
+    choices = [fallbacks.alternatives(pool, want.location) for pool in want.pools]
+    for turn in range(max((len(pools) for pools in choices), default=1)):
+        pools = tuple(pools[min(turn, len(pools) - 1)] for pools in choices)
+        body = creation_body(dataclasses.replace(want, pools=pools), session.project)
+        try:
+            return session.call(METHOD + "create", "POST", path, body=body)
+        except GoogleApiError as error:
+            if error.code not in fallbacks.SHORTAGES or turn + 1 >= max(len(pools) for pools in choices):
+                raise
+    raise AssertionError("range() of at least one")
+
+
+def _replace_short_pools(
+    session: GoogleSession, want: Cluster, found: Json, done: list[Json]
+) -> tuple[Json, list[str]]:
+    """Wanted pools in ERROR for a shortage, made again as their next fallback. (the cluster now, what was tried)."""
+    warnings: list[str] = []
+    standing = {str(pool.get("name")): pool for pool in found.get("nodePools") or []}
+    for pool in want.pools:
+        error = fallbacks.shortage_of(session, standing[pool.name]) if pool.name in standing else None
+        if error is None or not pool.fallbacks:
+            continue
+        identity = bool((found.get("workloadIdentityConfig") or {}).get("workloadPool"))
+        made = fallbacks.create(
+            session,
+            want.where,
+            pool,
+            deployment=want.deployment,
+            workload_identity=identity,
+            timeout=want.timeout,
+            failed=error,
+        )
+        done += [finished.as_result() for finished in made.operations]
+        warnings += made.warnings
+    return (get(session, want.where) or found if warnings else found), warnings
+
+
 def _update(session: GoogleSession, want: Cluster, found: Json, done: list[Json], *, check_mode: bool) -> Outcome:
     needed = updates(want, found, session.project)
     existing = {str(pool["name"]): pool for pool in found.get("nodePools") or []}
     # Refusals first: nothing is changed when one pool cannot become what is wanted.
     pool_changes = [
-        (pool, node_pools.changes(pool, existing[pool.name])) for pool in want.pools if pool.name in existing
+        (pool, node_pools.changes(fallbacks.chosen(pool, existing[pool.name]), existing[pool.name]))
+        for pool in want.pools
+        if pool.name in existing
     ]
     missing = [pool for pool in want.pools if pool.name not in existing]
     changed = bool(needed or missing or any(changes for _pool, changes in pool_changes))
     if not changed or check_mode:
         after = _predict(view(found) or {}, needed, pool_changes, missing, want)
         return Outcome(changed, None, after, cluster=after, operations=done)
+    warnings: list[str] = []
     for update in needed:
         done.append(_run_update(session, want, update).as_result())
     for pool, changes in pool_changes:
@@ -135,22 +192,17 @@ def _update(session: GoogleSession, want: Cluster, found: Json, done: list[Json]
             done.append(node_pools.apply(session, want.where, pool.name, change, timeout=want.timeout).as_result())
     for pool in missing:
         identity = bool((found.get("workloadIdentityConfig") or {}).get("workloadPool")) or bool(want.workload_identity)
-        finished = node_pools.create(
-            session,
-            want.where,
-            pool,
-            deployment=want.deployment,
-            workload_identity=identity,
-            timeout=want.timeout,
-            watch=pool_watch.watcher(session, want.where, [pool.name]),
+        made = fallbacks.create(
+            session, want.where, pool, deployment=want.deployment, workload_identity=identity, timeout=want.timeout
         )
-        done.append(finished.as_result())
+        done += [finished.as_result() for finished in made.operations]
+        warnings += made.warnings
     now = get(session, want.where) or found
     for seen_pool in now.get("nodePools") or []:
         if seen_pool.get("name") in {pool.name for pool in missing}:
             node_pools.require_healthy(session, seen_pool, strict=True)
     after_view = view(now)
-    return Outcome(True, None, after_view, cluster=after_view, operations=done)
+    return Outcome(True, None, after_view, cluster=after_view, operations=done, warnings=warnings)
 
 
 def _needs_change(session: GoogleSession, want: Cluster, found: Json) -> bool:

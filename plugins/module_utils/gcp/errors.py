@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import GoogleApiError, OperationError
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import shortages
 
 EXCERPT = 2000
 
@@ -67,6 +68,11 @@ CASES: tuple[Case, ...] = (
         r"|requires billing",
     ),
     Case(
+        "CLOCK_SKEW",
+        "The clock of the machine that runs this and Google's differ: set it (timedatectl set-ntp true), run again.",
+        r"Token used too early|must be a short-lived token|Token expired.*issued in the future",
+    ),
+    Case(
         "UNAUTHENTICATED",
         "The credentials are missing, expired or refused. For yourself: gcloud auth application-default login. "
         "For automation: GOOGLE_APPLICATION_CREDENTIALS, or auth_kind with service_account_file or "
@@ -92,6 +98,26 @@ CASES: tuple[Case, ...] = (
         r"|Quota '[^']*' exceeded",
     ),
     Case(
+        "PROXY_SUBNET_ROLE",
+        "A proxy-only subnet needs a role; gcp_proxy_subnet sets ACTIVE.",
+        r"role must be specified when purpose",
+    ),
+    Case(
+        "PROXY_SUBNET_FIELD",
+        "A proxy-only subnet cannot have that setting (flow logs, secondary ranges, private access): leave it out.",
+        r"Invalid field set in subnetwork with purpose",
+    ),
+    Case(
+        "PROXY_SUBNET_EXISTS",
+        "The region has an ACTIVE proxy-only subnet already; gcp_proxy_subnet uses it whatever its name.",
+        r"(already|only one).*(ACTIVE|active).*(proxy|REGIONAL_MANAGED_PROXY)|REGIONAL_MANAGED_PROXY.*already.*active",
+    ),
+    Case(
+        "AUTO_SUBNET",
+        "Subnets of an auto-mode network go with the network only; make the network custom-mode to delete one.",
+        r"Cannot delete auto subnetwork",
+    ),
+    Case(
         "CIDR_RESERVED_RANGE",
         "An auto-mode network keeps 10.128.0.0/9 for itself. Take a range outside it, for example "
         "llmd_proxy_subnet.range=192.168.0.0/23.",
@@ -105,7 +131,8 @@ CASES: tuple[Case, ...] = (
     Case(
         "CLUSTER_BUSY",
         "GKE runs one operation on a cluster at a time. Wait until it is done and run again, or raise the timeout.",
-        r"incompatible operation|CLUSTER_ALREADY_HAS_OPERATION|is currently \w+ing cluster"
+        r"too many (concurrent|running) operations|incompatible operation"
+        r"|CLUSTER_ALREADY_HAS_OPERATION|is currently \w+ing cluster"
         r"|being (created|deleted|updated|repaired) and therefore",
     ),
     Case(
@@ -129,6 +156,7 @@ CASES: tuple[Case, ...] = (
         r"concurrent policy changes|ABORTED|conditionNotMet",
         (409, 412),
     ),
+    Case("RATE_LIMITED", "Google asks for patience; wait a minute and run again.", "", (429,)),
     Case("ALREADY_EXISTS", "It exists already under that name; choose another name or adopt it.", "", (409,)),
     Case(
         "SERVICE_UNKNOWN",
@@ -285,16 +313,28 @@ def recognise(refusal: Refusal, *, project: str = "PROJECT") -> tuple[str, str]:
 def http_error(refusal: Refusal, *, what: str, where: str, project: str) -> GoogleApiError:
     """The exception for a refused request."""
     code, remedy = recognise(refusal, project=project)
+    why, remedy = _explain(code, refusal, remedy, where)
     return GoogleApiError(
         what,
         status=refusal.status,
         reason=refusal.reasons[0] if refusal.reasons else refusal.canonical,
         code=code,
         where=where,
-        why=refusal.message,
+        why=why,
         remedy=remedy,
         evidence=refusal.raw,
     )
+
+
+def _explain(code: str, refusal: Refusal, remedy: str, where: str) -> tuple[str, str]:
+    """(why, remedy) with a shortage's numbers before Google's words, and the zones that Google says have some."""
+    if code == "QUOTA_EXCEEDED":
+        found = shortages.quotas(refusal.message, refusal.raw, shortages.region_in(where))
+        return "\n".join([*map(str, found), refusal.message]), remedy
+    if code == "STOCKOUT":
+        zones = shortages.zones_available(refusal.raw)
+        return refusal.message, remedy + (f" Google says these have some: {', '.join(zones)}." if zones else "")
+    return refusal.message, remedy
 
 
 def operation_error(
@@ -305,4 +345,5 @@ def operation_error(
     code, remedy = recognise(refusal, project=project)
     if code == "UNKNOWN":
         code = "OPERATION_FAILED"
-    return OperationError(what, code=code, where=where, why=refusal.message, remedy=remedy, evidence=evidence)
+    why, remedy = _explain(code, refusal, remedy, where)
+    return OperationError(what, code=code, where=where, why=why, remedy=remedy, evidence=evidence)

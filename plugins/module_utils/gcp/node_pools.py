@@ -48,6 +48,8 @@ class Pool:
     disk_type: str = ""
     service_account: str = ""
     size: int | None = None
+    locations: tuple[str, ...] = ()  # zones of the nodes; empty: the cluster's
+    fallbacks: tuple[Mapping[str, Any], ...] = ()  # see fallbacks.py
 
 
 def pool_from_options(options: Mapping[str, Any]) -> Pool:
@@ -84,6 +86,7 @@ def pool_from_options(options: Mapping[str, Any]) -> Pool:
         disk_type=options.get("disk_type") or "",
         service_account=options.get("service_account") or "",
         size=options.get("size"),
+        fallbacks=tuple(options.get("fallbacks") or ()),
     )
 
 
@@ -149,6 +152,8 @@ def creation_body(pool: Pool, *, deployment: str, workload_identity: bool = True
     }
     if pool.autoscaling:
         body["autoscaling"] = _autoscaling(pool.autoscaling)
+    if pool.locations:
+        body["locations"] = list(pool.locations)
     return body
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import GoogleApiError, LlmdError
-from ansible_collections.llmd.gke.plugins.module_utils.gcp import node_pools, operations, pool_watch
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import fallbacks, node_pools, operations, pool_watch
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.node_pools import Pool, Where
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession, Json
 from ansible_collections.llmd.gke.plugins.module_utils.waiting import Verdict, wait_until
@@ -80,11 +80,14 @@ def ensure_present(
         raise _cluster_must_exist(session, where, error) from error
     if found is not None and not check_mode:
         found = _settle(session, where, pool.name, found, timeout)
+        if found is not None and pool.fallbacks and fallbacks.shortage_of(session, found):
+            node_pools.delete(session, where, pool.name, timeout=timeout)
+            found = None
     if found is None:
         return _create(session, where, pool, deployment=deployment, timeout=timeout, check_mode=check_mode)
     warnings = node_pools.require_healthy(session, found, strict=False)
     before = _view(session, pool, found)
-    needed = node_pools.changes(pool, found)
+    needed = node_pools.changes(fallbacks.chosen(pool, found), found)
     if pool.size is not None and pool.size != before["size"]:
         needed.append(node_pools.size_change(pool.size))
     if not needed:
@@ -111,21 +114,17 @@ def _create(
             True, None, {**planned, "size": node_pools.initial_count(pool)} if pool.size is not None else planned
         )
     done: list[Json] = []
+    warnings: list[str] = []
     try:
-        finished = node_pools.create(
-            session,
-            where,
-            pool,
-            deployment=deployment,
-            workload_identity=identity,
-            timeout=timeout,
-            watch=pool_watch.watcher(session, where, [pool.name]),
+        made = fallbacks.create(
+            session, where, pool, deployment=deployment, workload_identity=identity, timeout=timeout
         )
-        done.append(finished.as_result())
+        done += [finished.as_result() for finished in made.operations]
+        warnings = made.warnings
     except GoogleApiError as error:
         if error.code != "ALREADY_EXISTS":  # the answer to our first try was lost, or another run was quicker
             raise
-    return Outcome(True, None, _result(session, where, pool, timeout), done)
+    return Outcome(True, None, _result(session, where, pool, timeout), done, warnings)
 
 
 def _result(session: GoogleSession, where: Where, pool: Pool, timeout: float = 0.0) -> Json:

@@ -11,7 +11,7 @@ version_added: 0.1.0
 description:
   - Writes the label C(llmd-lease-until) on the deployment's cluster, or only reads it.
   - A lease that is there stays as it is unless O(renew=true), so that a second run changes nothing.
-  - Nothing happens by itself when a lease is over. The playbook C(reap.yml), run by a scheduler, pauses or deletes then.
+  - Nothing happens by itself when a lease is over. The playbook C(reap.yml), run by a scheduler, pauses or deletes.
 extends_documentation_fragment:
   - llmd.gke.gcp
 options:
@@ -65,7 +65,7 @@ lease:
   description: The lease after the task. C(state) is C(none), C(running), C(expired) or C(no_cluster).
   returned: success
   type: dict
-  sample: {state: running, until: "2026-11-24T08:00:00+00:00", hours_left: 7.9, expired: false, paused_since: "", owned: true}
+  sample: {state: running, until: "2026-11-24T08:00:00+00:00", hours_left: 7.9, expired: false, owned: true}
 api_calls:
   description: Number of requests by API method, repeated ones included.
   returned: always

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a deployment must remember between runs (a pause, a lease) is written on its cluster, where every run sees it."""
+"""What a deployment must remember between runs (a pause, a lease) is on its cluster, where every run sees it."""
 
 from __future__ import annotations
 

@@ -35,6 +35,7 @@ VERSION_PATHS = {
     "container": "v1/",
     "serviceusage": "v1/",
     "cloudresourcemanager": "v1/",
+    "monitoring": "v1/",
 }
 ENDPOINT_VARIABLE = "LLMD_GKE_API_ENDPOINT_"
 

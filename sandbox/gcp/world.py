@@ -53,6 +53,7 @@ class World:
             project, number, lock=self.lock, mutate=self.mutate, new_id=self.new_id, clock=clock
         )
         self.clusters: dict[str, Json] = {}  # "<project>/<location>/<name>" -> Cluster as the API gives it
+        self.dashboards: dict[str, Json] = {}  # "projects/<number>/dashboards/<id>" -> Dashboard
         self.services: set[str] = set()
         self.secrets: dict[str, list[str]] = {}  # name -> versions (base64), oldest first
         self._enabled_at: dict[str, float] = {}
@@ -236,6 +237,7 @@ class World:
                 "serviceAccounts": [account.email for account in self.accounts.all()],
                 "clusters": copy.deepcopy(self.clusters),
                 "compute": self.compute.everything(),
+                "dashboards": copy.deepcopy(self.dashboards),
             }
 
 

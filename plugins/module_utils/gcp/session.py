@@ -39,6 +39,7 @@ VERSION_PATHS = {
     "iam": "v1/",
     "iamcredentials": "v1/",
     "cloudbilling": "v1/",
+    "monitoring": "v1/",
 }
 # compute methods that are POSTs and yet change nothing: they take no requestId.
 READING_POSTS = ("wait", "getHealth", "testIamPermissions", "listNetworkEndpoints", "listManagedInstances")

@@ -11,7 +11,8 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(REPOSITORY))
 
-from ansible_collections.llmd.gke.plugins.module_utils.gcp import clusters, node_pools, subnetworks  # noqa: E402
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import clusters, node_pools, pool_updates, subnetworks  # noqa: E402
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.cluster_settings import Window  # noqa: E402
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.clusters import Cluster  # noqa: E402
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.node_pools import Accelerator, Pool  # noqa: E402
 
@@ -25,6 +26,10 @@ FULL = Pool(
     node_count=1,
     accelerator=Accelerator("nvidia-tesla-t4", 1, "latest"),
     autoscaling=(0, 3),
+    location_policy="any",
+    locations=("us-central1-a", "us-central1-b"),
+    reservation=("specific", "r"),
+    upgrade=(2, 1),
     spot=True,
     labels={"a": "1"},
     taints=(("k", "v", "NoSchedule"), ("l", "", "NoExecute")),
@@ -41,12 +46,18 @@ WANT = Cluster(
     version="1.34",
     labels={"team": "ai"},
     deployment="pattern1",
+    private_nodes=True,
+    authorized_networks=(("203.0.113.0/24", "office"),),
+    maintenance_window=Window("2026-01-03T00:00:00Z", "2026-01-03T06:00:00Z", "FREQ=WEEKLY;BYDAY=SA"),
     pools=(Pool("default-pool"), FULL),
 )
 FOUND: dict[str, Any] = {
     "name": "c",
     "resourceLabels": {"managed-by": "llmd-gke"},
     "labelFingerprint": "a1b2",
+    "currentMasterVersion": "1.33.1-gke.1",
+    "networkConfig": {"defaultEnablePrivateNodes": True},
+    "maintenancePolicy": {"resourceVersion": "x", "window": {"maintenanceExclusions": {"freeze": {}}}},
     "addonsConfig": {"httpLoadBalancing": {"disabled": True}},
 }
 POOL_FOUND: dict[str, Any] = {
@@ -54,6 +65,12 @@ POOL_FOUND: dict[str, Any] = {
     "config": {
         "machineType": "n1-standard-8",
         "spot": True,
+        "serviceAccount": "nodes@p.iam.gserviceaccount.com",
+        "reservationAffinity": {
+            "consumeReservationType": "SPECIFIC_RESERVATION",
+            "key": "compute.googleapis.com/reservation-name",
+            "values": ["r"],
+        },
         "accelerators": [
             {
                 "acceleratorCount": "1",
@@ -90,7 +107,7 @@ def bodies() -> list[tuple[str, str, dict[str, Any]]]:
         ("cloudresourcemanager.v1", "cloudresourcemanager.projects.testIamPermissions", {"permissions": ["x"]}),
     ]
     found += [("container.v1", u.method, {"name": "x", **u.body}) for u in clusters.updates(WANT, {**FOUND}, "p")]
-    changes = [*node_pools.changes(FULL, POOL_FOUND), node_pools.size_change(2)]
+    changes = [*pool_updates.changes(FULL, POOL_FOUND), pool_updates.size_change(2)]
     return found + [("container.v1", change.method, {"name": "x", **change.body}) for change in changes]
 
 
@@ -104,5 +121,6 @@ def test_all_kinds_of_update_are_among_them() -> None:
     methods = {method for _document, method, _body in bodies()}
     assert clusters.METHOD + "update" in methods
     assert clusters.METHOD + "setResourceLabels" in methods
+    assert clusters.METHOD + "setMaintenancePolicy" in methods
     for suffix in ("update", "setAutoscaling", "setSize"):
         assert node_pools.METHOD + suffix in methods

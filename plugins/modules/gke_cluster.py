@@ -160,7 +160,7 @@ options:
         type: dict
         suboptions:
           affinity:
-            description: V(specific) takes machines of the named reservation only, V(any) of any that fits, V(none) of none.
+            description: V(specific) takes machines of the named reservation only, V(any) any that fits, V(none) none.
             type: str
             choices: [none, any, specific]
             required: true

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,13 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(REPOSITORY))
 
-from ansible_collections.llmd.gke.plugins.module_utils.gcp import clusters, node_pools, pool_updates, subnetworks  # noqa: E402
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import (  # noqa: E402
+    addresses,
+    clusters,
+    node_pools,
+    pool_updates,
+    subnetworks,
+)
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.cluster_settings import Window  # noqa: E402
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.clusters import Cluster  # noqa: E402
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.node_pools import Accelerator, Pool  # noqa: E402
@@ -51,6 +58,7 @@ WANT = Cluster(
     maintenance_window=Window("2026-01-03T00:00:00Z", "2026-01-03T06:00:00Z", "FREQ=WEEKLY;BYDAY=SA"),
     pools=(Pool("default-pool"), FULL),
 )
+ADDRESS = addresses.Address("a", "us-central1", "internal", "10.0.0.7", "s", {"team": "ai"}, "pattern1")
 FOUND: dict[str, Any] = {
     "name": "c",
     "resourceLabels": {"managed-by": "llmd-gke"},
@@ -94,6 +102,9 @@ def bodies() -> list[tuple[str, str, dict[str, Any]]]:
     subnet = subnetworks.ProxySubnet("s", "default", "us-central1", "192.168.0.0/23", "pattern1")
     found = [
         ("compute.v1", "compute.subnetworks.insert", subnetworks.request_body(subnet, "p")),
+        ("compute.v1", "compute.addresses.insert", addresses.request_body(ADDRESS, "p")),
+        ("compute.v1", "compute.addresses.setLabels", {"labels": {"a": "b"}, "labelFingerprint": "eA=="}),
+        ("container.v1", "container.projects.locations.operations.cancel", {}),
         ("compute.v1", "compute.regionBackendServices.getHealth", {"group": "g"}),
         ("container.v1", clusters.METHOD + "create", clusters.creation_body(WANT, "p")),
         (
@@ -124,3 +135,17 @@ def test_all_kinds_of_update_are_among_them() -> None:
     assert clusters.METHOD + "setMaintenancePolicy" in methods
     for suffix in ("update", "setAutoscaling", "setSize"):
         assert node_pools.METHOD + suffix in methods
+
+
+WRITES = re.compile(r'"(compute\.\w+\.(?:insert|delete|patch|update|set\w+))"')
+
+
+def written_methods() -> set[str]:
+    """Every compute write that stands in our code."""
+    folder = Path(__file__).resolve().parents[3] / "plugins" / "module_utils"
+    return {found for path in folder.rglob("*.py") for found in WRITES.findall(path.read_text())}
+
+
+@pytest.mark.parametrize("method", sorted(written_methods()))
+def test_every_compute_write_takes_a_request_id(router: Router, method: str) -> None:
+    assert schema.check_query(router.method("compute.v1", method), {"requestId": ["x"]}) == []

@@ -62,7 +62,8 @@ options:
   api_endpoint_overrides:
     description:
       - Other addresses of Google's APIs, for private endpoints or an emulator. Keys are V(compute), V(container),
-        V(serviceusage), V(cloudresourcemanager), V(iam) and V(iamcredentials); values are addresses without the API's version,
+        V(serviceusage), V(cloudresourcemanager), V(iam) and V(iamcredentials);
+        values are addresses without the API's version,
         for example C(https://compute-example.p.googleapis.com/).
       - If an API is not named, the environment variable C(LLMD_GKE_API_ENDPOINT_<API>) is used, then Google's address.
       - Proxy and certificates come from E(HTTPS_PROXY), E(NO_PROXY) and E(REQUESTS_CA_BUNDLE).

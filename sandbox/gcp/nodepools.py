@@ -215,7 +215,7 @@ def update_pool(call: Call) -> Json:
         config["diskSizeGb"] = int(config["diskSizeGb"])
     check_machine({**pool, "config": {**pool["config"], **config}})
     check_upgrade(call.body.get("upgradeSettings", {}))
-    zones = list(call.body.get("locations", pool["locations"]))
+    zones: list[str] = list(call.body.get("locations") or pool["locations"])
     check_zones(cluster, zones)
     if "workloadMetadataConfig" in config:
         config["workloadMetadataConfig"] = dict(config["workloadMetadataConfig"])

@@ -125,6 +125,40 @@ options:
       max:
         description: Most nodes.
         type: int
+      location_policy:
+        description:
+          - How new nodes are spread over the zones. V(any) takes the zone that has capacity, the right one for
+            GPUs that are scarce.
+        type: str
+        choices: [balanced, any]
+  locations:
+    description: Zones of the nodes, within the cluster's region. The cluster's zones if not set.
+    type: list
+    elements: str
+  reservation:
+    description: Which reserved machines the nodes may take. Cannot be changed on an existing pool.
+    type: dict
+    suboptions:
+      affinity:
+        description: V(specific) takes machines of the named reservation only, V(any) any that fits, V(none) none.
+        type: str
+        choices: [none, any, specific]
+        required: true
+      name:
+        description: Name of the reservation, for V(specific).
+        type: str
+  upgrade_settings:
+    description: How many nodes are replaced at a time. Left alone if not set.
+    type: dict
+    suboptions:
+      max_surge:
+        description: Nodes that are made in addition. With V(0) no GPU beyond the pool's own is needed.
+        type: int
+        default: 1
+      max_unavailable:
+        description: Nodes that may be away at a time.
+        type: int
+        default: 0
   spot:
     description: Use Spot VMs. Cannot be changed on an existing pool.
     type: bool
@@ -156,7 +190,9 @@ options:
     description: Type of the boot disk, for example V(pd-balanced).
     type: str
   service_account:
-    description: Service account of the nodes. The project's default compute account if not set.
+    description:
+      - Service account of the nodes, the project's default compute account if not set.
+      - Cannot be changed on an existing pool.
     type: str
   fallbacks:
     description:

@@ -39,8 +39,43 @@ options:
     type: str
     choices: [RAPID, REGULAR, STABLE, EXTENDED]
   version:
-    description: Version of a new cluster. This module does not upgrade; it warns where an existing cluster has another.
+    description:
+      - Version of the control plane, for example V(1.36). A cluster of ours that has an older one is upgraded. Another
+        one, and one that is newer, is left alone with a warning. Nodes follow by GKE's own upgrades.
     type: str
+  private_nodes:
+    description:
+      - Whether nodes have no external addresses. They need Cloud NAT then. Cannot be changed on an existing cluster.
+      - Google's default at creation, left alone afterwards, if not set.
+    type: bool
+  authorized_networks:
+    description:
+      - Who may reach the control plane's address. An empty list lets everybody. Left alone if not set.
+    type: list
+    elements: dict
+    suboptions:
+      cidr:
+        description: Address range.
+        type: str
+        required: true
+      name:
+        description: What to call it.
+        type: str
+        default: ''
+  maintenance_window:
+    description: When GKE may upgrade and repair by itself. Exclusions that are set stay. Left alone if not set.
+    type: dict
+    suboptions:
+      start:
+        description: V(HH:MM) in GMT for a daily window, else the first window's start in RFC 3339.
+        type: str
+        required: true
+      end:
+        description: End of the first window in RFC 3339, four hours after its start at least.
+        type: str
+      recurrence:
+        description: When it comes again, an RRULE, for example V(FREQ=WEEKLY;BYDAY=SA,SU).
+        type: str
   gateway_api:
     description: Whether GKE's Gateway API controller is on.
     type: str
@@ -110,6 +145,40 @@ options:
           max:
             description: Most nodes.
             type: int
+          location_policy:
+            description:
+              - How new nodes are spread over the zones. V(any) takes the zone that has capacity, the right one for
+                GPUs that are scarce.
+            type: str
+            choices: [balanced, any]
+      locations:
+        description: Zones of the nodes, within the cluster's region. The cluster's zones if not set.
+        type: list
+        elements: str
+      reservation:
+        description: Which reserved machines the nodes may take. Cannot be changed on an existing pool.
+        type: dict
+        suboptions:
+          affinity:
+            description: V(specific) takes machines of the named reservation only, V(any) any that fits, V(none) none.
+            type: str
+            choices: [none, any, specific]
+            required: true
+          name:
+            description: Name of the reservation, for V(specific).
+            type: str
+      upgrade_settings:
+        description: How many nodes are replaced at a time. Left alone if not set.
+        type: dict
+        suboptions:
+          max_surge:
+            description: Nodes that are made in addition. With V(0) no GPU beyond the pool's own is needed.
+            type: int
+            default: 1
+          max_unavailable:
+            description: Nodes that may be away at a time.
+            type: int
+            default: 0
       spot:
         description: Use Spot VMs. Cannot be changed on an existing pool.
         type: bool
@@ -141,7 +210,9 @@ options:
         description: Type of the boot disk, for example V(pd-balanced).
         type: str
       service_account:
-        description: Service account of the nodes. The project's default compute account if not set.
+        description:
+          - Service account of the nodes, the project's default compute account if not set.
+          - Cannot be changed on an existing pool.
         type: str
       fallbacks:
         description:
@@ -263,7 +334,7 @@ error:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.llmd.gke.plugins.module_utils.gcp import cluster_changes, clusters
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import cluster_changes, cluster_settings, clusters
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.arguments import argument_spec, diff, pool_options, run
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.node_pools import pool_from_options
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession
@@ -283,6 +354,9 @@ def wanted(params: dict[str, Any]) -> clusters.Cluster:
         deployment=params["deployment"],
         pools=tuple(pool_from_options(pool) for pool in params["node_pools"]),
         timeout=float(params["timeout"]),
+        private_nodes=params.get("private_nodes"),
+        authorized_networks=cluster_settings.authorized_networks(params.get("authorized_networks")),
+        maintenance_window=cluster_settings.maintenance_window(params.get("maintenance_window")),
     )
 
 
@@ -314,6 +388,20 @@ def main() -> None:
             subnetwork={"type": "str"},
             release_channel={"type": "str", "choices": ["RAPID", "REGULAR", "STABLE", "EXTENDED"]},
             version={"type": "str"},
+            private_nodes={"type": "bool"},
+            authorized_networks={
+                "type": "list",
+                "elements": "dict",
+                "options": {"cidr": {"type": "str", "required": True}, "name": {"type": "str", "default": ""}},
+            },
+            maintenance_window={
+                "type": "dict",
+                "options": {
+                    "start": {"type": "str", "required": True},
+                    "end": {"type": "str"},
+                    "recurrence": {"type": "str"},
+                },
+            },
             gateway_api={"type": "str", "choices": ["standard", "disabled"], "default": "standard"},
             workload_identity={"type": "bool", "default": True},
             labels={"type": "dict", "default": {}},

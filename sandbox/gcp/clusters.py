@@ -19,12 +19,20 @@ from sandbox.gcp.container import (
     operation_target,
     target,
 )
-from sandbox.gcp.container_checks import check_cluster, check_pools, version_of
+from sandbox.gcp.container_checks import (
+    check_authorized_networks,
+    check_cluster,
+    check_maintenance,
+    check_pools,
+    check_upgrade_path,
+    version_of,
+)
 from sandbox.gcp.container_shape import (
     STANDARD,
     control_plane_ready,
     gateway_channel,
     label_fingerprint,
+    maintenance,
     new_cluster,
     new_etag,
     new_pool,
@@ -180,6 +188,9 @@ def update_cluster(call: Call) -> Json:
         raise invalid_argument("Must specify a field to update.")
     if len(fields) > 1 and not set(fields) <= _COMPANIONS:
         raise invalid_argument("Only one update can be applied to a cluster with each request.")
+    check_authorized_networks(update.get("desiredMasterAuthorizedNetworksConfig", {}))
+    if "desiredMasterVersion" in update:
+        check_upgrade_path(cluster["currentMasterVersion"], version_of(update["desiredMasterVersion"]))
     check_idle(call, at)
     channel = update.get("desiredGatewayApiConfig", {}).get("channel")
 
@@ -212,6 +223,10 @@ def _apply_update(cluster: Json, name: str, value: Any, update: Json) -> None:
         for pool in cluster["nodePools"]:
             if pool["name"] == update.get("desiredNodePoolId", pool["name"]):
                 pool["autoscaling"] = value
+    elif name == "desiredMasterAuthorizedNetworksConfig":
+        cluster["masterAuthorizedNetworksConfig"] = value  # replaced as a whole
+    elif name == "desiredDefaultEnablePrivateNodes":
+        cluster["networkConfig"]["defaultEnablePrivateNodes"] = value
     elif name == "desiredMasterVersion":
         cluster["currentMasterVersion"] = version_of(value)
     elif name == "desiredNodeVersion":
@@ -252,6 +267,26 @@ def set_labels(call: Call) -> Json:
         cluster["status"], cluster["etag"] = "RUNNING", new_etag()
 
     return _change(call, at, cluster, "UPDATE_CLUSTER", "clusters.setResourceLabels", lambda: None, finish)
+
+
+@handles(f"{BASE}.clusters.setMaintenancePolicy")
+def set_maintenance(call: Call) -> Json:
+    at = target(call)
+    need(call, "container.clusters.update", at)
+    cluster = cluster_of(call, at)
+    policy = dict(call.body.get("maintenancePolicy") or {})
+    check_maintenance(policy)
+    sent, current = policy.get("resourceVersion"), cluster["maintenancePolicy"]["resourceVersion"]
+    if sent and sent != current:
+        raise failed_precondition("Maintenance policy could not be set: its resource version is not the current one.")
+    check_idle(call, at)
+
+    def finish(failure: OperationFailed | None) -> None:
+        if failure is None:
+            maintenance(cluster, policy)
+        cluster["status"], cluster["etag"] = "RUNNING", new_etag()
+
+    return _change(call, at, cluster, "SET_MAINTENANCE_POLICY", "clusters.setMaintenancePolicy", lambda: None, finish)
 
 
 @handles(f"{BASE}.clusters.delete")

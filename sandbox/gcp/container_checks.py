@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
 import re
 from collections import Counter
 from typing import Any
@@ -54,20 +56,60 @@ def check_cluster(world: World, location: str, body: Json) -> None:
     for zone in body.get("locations", []):
         if catalog.ZONES.get(zone) != region:
             raise invalid_argument(f'Location "{zone}" is not a zone of region "{region}".')
+    check_maintenance(body.get("maintenancePolicy", {}))
+    check_authorized_networks(body.get("masterAuthorizedNetworksConfig", {}))
     if body.get("nodePools") and (body.get("initialNodeCount") or body.get("nodeConfig")):
         raise invalid_argument("Cannot specify both node pools and initial node count or node config.")
     if not body.get("nodePools") and not body.get("initialNodeCount"):
         raise invalid_argument("Cluster.initial_node_count must be greater than zero.")
 
 
+def check_maintenance(policy: Json) -> None:
+    """Windows as GKE takes them: a daily start, or a recurring window of four hours at least."""
+    window = policy.get("window", {})
+    daily = window.get("dailyMaintenanceWindow")
+    if daily is not None and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", str(daily.get("startTime", ""))):
+        raise invalid_argument(f"Invalid start time {daily.get('startTime')!r}: HH:MM in GMT is expected.")
+    recurring = window.get("recurringWindow")
+    if recurring is None:
+        return
+    try:
+        start, end = (datetime.datetime.fromisoformat(recurring["window"][key]) for key in ("startTime", "endTime"))
+    except (KeyError, ValueError) as error:
+        raise invalid_argument("recurring_window needs start and end in RFC 3339.") from error
+    if end - start < datetime.timedelta(hours=4):
+        raise invalid_argument("Maintenance window must be at least 4 hours long.")
+    if not str(recurring.get("recurrence", "")).startswith("FREQ="):
+        raise invalid_argument("recurrence must be an RRULE (RFC 5545), for example FREQ=WEEKLY;BYDAY=SA,SU.")
+
+
+def check_authorized_networks(config: Json) -> None:
+    blocks = config.get("cidrBlocks", [])
+    if len(blocks) > 50:
+        raise invalid_argument("At most 50 authorized networks are allowed.")
+    for block in blocks:
+        try:
+            ipaddress.ip_network(str(block.get("cidrBlock", "")))
+        except ValueError as error:
+            raise invalid_argument(f"Invalid CIDR block in authorized networks: {error}.") from error
+
+
+def check_upgrade_path(current: str, wanted: str) -> None:
+    """The control plane only goes forward."""
+    known = (catalog.GKE_VERSION, *catalog.GKE_OLDER_VERSIONS)  # newest first
+    if current in known and known.index(wanted) > known.index(current):
+        raise invalid_argument(f'Master cannot be downgraded from "{current}" to "{wanted}".')
+
+
 def check_pools(world: World, cluster: Json, pools: list[Json]) -> None:
     """Every pool alone, then the quotas for all of them together."""
     names = [pool["name"] for pool in pools]
     for pool in pools:
+        check_zones(cluster, pool["locations"])
         check_name("node_pool.name", pool["name"])
         if names.count(pool["name"]) > 1:
             raise invalid_argument(f'Node pool "{pool["name"]}" is given twice.')
-        _check_machine(pool)
+        check_machine(pool)
         _check_counts(pool)
     wanted: Counter[str] = Counter()
     for pool in pools:
@@ -85,7 +127,7 @@ def check_quota(world: World, region: str, wanted: Counter[str]) -> None:
         raise service_forbidden(f"Insufficient quota to satisfy the request: {listed}")
 
 
-def _check_machine(pool: Json) -> None:
+def check_machine(pool: Json) -> None:
     name = pool["config"]["machineType"]
     gpu = accelerator(pool)
     for zone in pool["locations"]:
@@ -108,6 +150,11 @@ def _check_accelerator(machine: str, gpu: Json, zone: str) -> None:
         )
     if family not in kind.families:
         raise invalid_argument(f"[{kind.name}, {machine}] features are not compatible for creating instance.")
+    built_in = catalog.MACHINE_TYPES[machine].gpus
+    if built_in is not None and int(gpu["acceleratorCount"]) != built_in[1]:
+        raise invalid_argument(
+            f"Machine type {machine} comes with {built_in[1]} GPU cards; got {gpu['acceleratorCount']}."
+        )
     if int(gpu["acceleratorCount"]) not in kind.counts:
         counts = ", ".join(str(count) for count in kind.counts)
         raise invalid_argument(
@@ -121,9 +168,29 @@ def _check_counts(pool: Json) -> None:
     if int(pool["config"]["diskSizeGb"]) < 10:
         raise invalid_argument("NodeConfig.disk_size_gb must be at least 10.")
     check_autoscaling(pool.get("autoscaling", {}))
+    check_upgrade(pool.get("upgradeSettings", {}))
+    affinity = pool["config"].get("reservationAffinity", {})
+    if affinity.get("consumeReservationType") == "SPECIFIC_RESERVATION" and not affinity.get("values"):
+        raise invalid_argument("reservation_affinity: a specific reservation needs key and values.")
     for taint in pool["config"].get("taints", []):
         if taint.get("effect") not in ("NO_SCHEDULE", "PREFER_NO_SCHEDULE", "NO_EXECUTE") or not taint.get("key"):
             raise invalid_argument(f"Invalid taint {taint}.")
+
+
+def check_upgrade(settings: Json) -> None:
+    surge, away = int(settings.get("maxSurge", 0)), int(settings.get("maxUnavailable", 0))
+    if settings and settings.get("strategy", "SURGE") == "SURGE" and not 1 <= surge + away <= 20:
+        raise invalid_argument("The sum of max_surge and max_unavailable must be between 1 and 20.")
+
+
+def check_zones(cluster: Json, zones: list[str]) -> None:
+    """Zones of a pool: of the cluster's region, each once, at least one."""
+    region = catalog.region_of(cluster["location"])
+    for zone in zones:
+        if catalog.ZONES.get(zone) != region:
+            raise invalid_argument(f'Location "{zone}" is not a zone of region "{region}".')
+    if not zones or len(set(zones)) != len(zones):
+        raise invalid_argument("NodePool.locations must name at least one zone, each once.")
 
 
 def check_autoscaling(autoscaling: Json) -> None:

@@ -76,7 +76,7 @@ def _cluster_defaults() -> Json:
         "defaultMaxPodsConstraint": {"maxPodsPerNode": "110"},
         "loggingConfig": {"componentConfig": {"enableComponents": ["SYSTEM_COMPONENTS", "WORKLOADS"]}},
         "loggingService": "logging.googleapis.com/kubernetes",
-        "maintenancePolicy": {"resourceVersion": "e3b0c442"},
+        "maintenancePolicy": {},
         "masterAuthorizedNetworksConfig": {"gcpPublicCidrsAccessEnabled": True},
         "monitoringConfig": {
             "componentConfig": {"enableComponents": ["SYSTEM_COMPONENTS"]},
@@ -126,7 +126,18 @@ def new_cluster(world: World, location: str, body: Json, created: str) -> Json:
         "currentNodeCount": 0,
     }
     _addresses(world, cluster, digest)
+    maintenance(cluster, cluster["maintenancePolicy"])
     return cluster
+
+
+def maintenance(cluster: Json, policy: Json) -> None:
+    """Set a cluster's maintenance policy as GKE keeps it: with its version, a daily window with its length."""
+    kept = copy.deepcopy({key: value for key, value in policy.items() if key != "resourceVersion"})
+    daily = kept.get("window", {}).get("dailyMaintenanceWindow")
+    if daily is not None:
+        daily["duration"] = "PT4H0M0S"
+    kept["resourceVersion"] = short_hash(repr(kept))
+    cluster["maintenancePolicy"] = kept
 
 
 def _addresses(world: World, cluster: Json, digest: str) -> None:
@@ -221,10 +232,11 @@ def new_pool(world: World, cluster: Json, body: Json, version: str) -> Json:
     pool.setdefault("management", {"autoRepair": True, "autoUpgrade": True})
     pool.setdefault("maxPodsConstraint", {"maxPodsPerNode": "110"})
     pool.setdefault("upgradeSettings", {"maxSurge": 1, "strategy": "SURGE"})
+    location_policy(pool)
     pool["podIpv4CidrSize"] = 24
     pool["networkConfig"] = {
         "podRange": cluster["ipAllocationPolicy"]["clusterSecondaryRangeName"],
-        "enablePrivateNodes": False,
+        "enablePrivateNodes": bool(cluster["networkConfig"].get("defaultEnablePrivateNodes")),
         **pool.get("networkConfig", {}),
     }
     pool["selfLink"] = self_link(resource_path(world.project, location, cluster["name"], name))
@@ -236,6 +248,13 @@ def new_pool(world: World, cluster: Json, body: Json, version: str) -> Json:
         for zone in pool["locations"]
     ]
     return pool
+
+
+def location_policy(pool: Json) -> None:
+    """The autoscaler's spread over zones where nobody chose: wherever there is capacity for Spot, else even."""
+    scaling = pool.get("autoscaling", {})
+    if scaling.get("enabled"):
+        scaling.setdefault("locationPolicy", "ANY" if pool["config"].get("spot") else "BALANCED")
 
 
 def group_name(cluster: Json, pool: Json, zone: str) -> str:

@@ -147,7 +147,7 @@ class Control:
         return 200, {"operations": [operations.snapshot(op) for op in found]}
 
     def _seed(self, verb: str, rest: str, query: Mapping[str, list[str]], body: Json) -> Reply:
-        """Put things there: ``resources``, ``endpoints``, ``quotas``, ``policy``, ``accounts``, ``subjectTokens``, tokens."""
+        """Put things there: resources, endpoints, quotas, policy, accounts, subjectTokens; end tokens."""
         world = self.emulator.world
         with world.mutate():
             for account in body.get("accounts", []):

@@ -8,8 +8,17 @@ from typing import Any
 from sandbox.gcp.api import Call, handles
 from sandbox.gcp.catalog import region_of
 from sandbox.gcp.container import Target, check_idle, cluster_of, need, operation_target, target
-from sandbox.gcp.container_checks import check_autoscaling, check_name, check_pools, check_quota, version_of
-from sandbox.gcp.container_shape import new_etag, new_pool, resource_path
+from sandbox.gcp.container_checks import (
+    check_autoscaling,
+    check_machine,
+    check_name,
+    check_pools,
+    check_quota,
+    check_upgrade,
+    check_zones,
+    version_of,
+)
+from sandbox.gcp.container_shape import location_policy, new_etag, new_pool, resource_path
 from sandbox.gcp.errors import ApiError, container_exists, failed_precondition, invalid_argument
 from sandbox.gcp.nodes import foreseen, pool_nodes, settle_pool, usage
 from sandbox.gcp.operations import OperationFailed
@@ -161,9 +170,12 @@ def _setting(call: Call, field: str, kind: str, check: Callable[[Json], None] | 
     check_idle(call, at)
     method = call.method.id.rsplit(".", 1)[-1]
     method = {"autoscaling": "setAutoscaling"}.get(method, method)
-    return _work(
-        call, at, cluster, pool, kind, method, "node-pool-resize", lambda: None, lambda: pool.update({field: value})
-    )
+
+    def change() -> None:
+        pool[field] = value
+        location_policy(pool)
+
+    return _work(call, at, cluster, pool, kind, method, "node-pool-resize", lambda: None, change)
 
 
 @handles(f"{_POOLS}.setAutoscaling")
@@ -199,8 +211,18 @@ def update_pool(call: Call) -> Json:
     for name, inner in (("labels", "labels"), ("taints", "taints"), ("tags", "tags"), ("resourceLabels", "labels")):
         if name in config:
             config[name] = config[name].get(inner, [] if name in ("taints", "tags") else {})
+    if "diskSizeGb" in config:  # text in this request, a number in the pool
+        config["diskSizeGb"] = int(config["diskSizeGb"])
+    check_machine({**pool, "config": {**pool["config"], **config}})
+    check_upgrade(call.body.get("upgradeSettings", {}))
+    zones: list[str] = list(call.body.get("locations") or pool["locations"])
+    check_zones(cluster, zones)
     if "workloadMetadataConfig" in config:
         config["workloadMetadataConfig"] = dict(config["workloadMetadataConfig"])
+
+    def work() -> None:
+        if zones != pool["locations"]:
+            call.emulator.fleet.move(at.key, cluster, pool, zones)
 
     def change() -> None:
         pool["config"].update(config)
@@ -209,4 +231,4 @@ def update_pool(call: Call) -> Json:
         if "upgradeSettings" in call.body:
             pool["upgradeSettings"] = call.body["upgradeSettings"]
 
-    return _work(call, at, cluster, pool, "UPDATE_CLUSTER", "update", "node-pool-resize", lambda: None, change)
+    return _work(call, at, cluster, pool, "UPDATE_CLUSTER", "update", "node-pool-resize", work, change)

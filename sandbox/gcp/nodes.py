@@ -13,7 +13,7 @@ from sandbox.gcp import catalog, quotas
 from sandbox.gcp.backend import ClusterBackend, NodeAddresses, NodeSpec
 from sandbox.gcp.container_shape import accelerator, base_name, group_name, new_etag
 from sandbox.gcp.operations import OperationFailed
-from sandbox.gcp.store import compute_time
+from sandbox.gcp.store import ROOT, compute_time
 from sandbox.gcp.world import World
 
 Json = dict[str, Any]
@@ -79,7 +79,7 @@ def node_spec(cluster: Json, pool: Json, zone: str, name: str) -> NodeSpec:
         "cloud.google.com/gke-provisioning": "spot" if spot else "standard",
         "cloud.google.com/gke-stack-type": "IPV4",
         "cloud.google.com/machine-family": machine.family,
-        "cloud.google.com/private-node": "false",
+        "cloud.google.com/private-node": str(bool(pool["networkConfig"].get("enablePrivateNodes"))).lower(),
         "iam.gke.io/gke-metadata-server-enabled": str("workloadIdentityConfig" in cluster).lower(),
         "node.kubernetes.io/instance-type": machine.name,
         "topology.gke.io/zone": zone,
@@ -216,6 +216,23 @@ class NodeFleet:
         for zone in pool["locations"]:
             self.world.compute.delete("instanceGroupManagers", f"zones/{zone}", group_name(cluster, pool, zone))
             self.world.group_errors.pop(f"zones/{zone}/{group_name(cluster, pool, zone)}", None)
+
+    def move(self, key: str, cluster: Json, pool: Json, zones: list[str]) -> None:
+        """Give a pool other zones: as many nodes in each new one as it has in each old one, none where it leaves."""
+        nodes = pool_nodes(self.world, cluster, pool["name"])
+        size = len(nodes) // len(pool["locations"])
+        old = list(pool["locations"])
+        self.remove(key, cluster, [node for node in nodes if zone_of(node) not in zones])
+        with self.world.mutate():
+            self.remove_groups(cluster, {**pool, "locations": [zone for zone in old if zone not in zones]})
+            self.add_groups(cluster, {**pool, "locations": [zone for zone in zones if zone not in old]})
+            pool["locations"] = list(zones)
+            pool["instanceGroupUrls"] = [
+                f"{ROOT}projects/{self.world.project}/zones/{zone}/instanceGroupManagers/"
+                f"{group_name(cluster, pool, zone)}"
+                for zone in zones
+            ]
+        self.resize(key, cluster, pool, size, "node-pool-resize")
 
     def resize(self, key: str, cluster: Json, pool: Json, size: int, event: str) -> None:
         """Bring a pool to ``size`` nodes in each of its zones. OperationFailed for stockout, quota, backend trouble."""

@@ -75,6 +75,22 @@ def pool_options(**own: dict[str, Any]) -> dict[str, dict[str, Any]]:
                 "enabled": {"type": "bool", "default": True},
                 "min": {"type": "int", "default": 0},
                 "max": {"type": "int"},
+                "location_policy": {"type": "str", "choices": ["balanced", "any"]},
+            },
+        },
+        "locations": {"type": "list", "elements": "str"},
+        "reservation": {
+            "type": "dict",
+            "options": {
+                "affinity": {"type": "str", "required": True, "choices": ["none", "any", "specific"]},
+                "name": {"type": "str"},
+            },
+        },
+        "upgrade_settings": {
+            "type": "dict",
+            "options": {
+                "max_surge": {"type": "int", "default": 1},
+                "max_unavailable": {"type": "int", "default": 0},
             },
         },
         "spot": {"type": "bool"},

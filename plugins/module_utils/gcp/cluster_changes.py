@@ -8,12 +8,19 @@ import contextlib
 import dataclasses
 from dataclasses import dataclass, field
 
-from ansible_collections.llmd.gke.plugins.module_utils.errors import GoogleApiError, LlmdError, OperationError
+from ansible_collections.llmd.gke.plugins.module_utils.errors import (
+    ConfigurationError,
+    GoogleApiError,
+    LlmdError,
+    OperationError,
+)
 from ansible_collections.llmd.gke.plugins.module_utils.gcp import (
+    cluster_settings,
     fallbacks,
     node_pools,
     operations,
     ownership,
+    pool_updates,
     pool_watch,
 )
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.clusters import (
@@ -94,6 +101,7 @@ def _create(session: GoogleSession, want: Cluster, *, check_mode: bool) -> Outco
     if check_mode:
         planned = {**body["cluster"], "location": want.location, "status": "RUNNING"}
         return Outcome(True, None, view(planned), cluster=view(planned), exists=False)
+    _refuse_second(session, want)
     path = f"projects/{segment(session.project)}/locations/{segment(want.location)}/clusters"
     finished: list[Json] = []
     try:
@@ -124,6 +132,8 @@ def _create(session: GoogleSession, want: Cluster, *, check_mode: bool) -> Outco
     made = settle(session, want, made)
     made, helped = _replace_short_pools(session, want, made, finished)
     warnings = [*helped, *_status_warnings(session, want, made)]
+    if want.private_nodes:
+        warnings.append("The nodes have no external addresses: without Cloud NAT they cannot pull images or models.")
     for pool in made.get("nodePools") or []:
         if pool.get("name") in {wanted.name for wanted in want.pools}:
             node_pools.require_healthy(session, pool, strict=True)
@@ -170,12 +180,39 @@ def _replace_short_pools(
     return (get(session, want.where) or found if warnings else found), warnings
 
 
+def _refuse_second(session: GoogleSession, want: Cluster) -> None:
+    """No second cluster of one deployment: a cluster cannot move, and two of them cost twice."""
+    if not want.deployment:
+        return
+    try:
+        listed = session.call(METHOD + "list", "GET", f"projects/{segment(session.project)}/locations/-/clusters")
+    except GoogleApiError as error:
+        if error.code != "PERMISSION_DENIED":  # who may make a cluster need not be allowed to list them
+            raise
+        return
+    for other in listed.get("clusters") or []:
+        if (
+            other.get("name") == want.name
+            and other.get("location") != want.location
+            and other.get("status") != "STOPPING"
+            and (other.get("resourceLabels") or {}).get(ownership.DEPLOYMENT) == want.deployment
+        ):
+            raise ConfigurationError(
+                f"Cluster {want.name} of this deployment exists in {other.get('location')}",
+                code="CLUSTER_IMMUTABLE",
+                where=str(other.get("selfLink", "")),
+                why=f"location is {other.get('location')}, not {want.location}; GKE cannot move a cluster",
+                remedy=f"Delete it first (gke_cluster with location: {other.get('location')} and state: absent), set "
+                "llmd_zone back, or use another deployment name.",
+            )
+
+
 def _update(session: GoogleSession, want: Cluster, found: Json, done: list[Json], *, check_mode: bool) -> Outcome:
     needed = updates(want, found, session.project)
     existing = {str(pool["name"]): pool for pool in found.get("nodePools") or []}
     # Refusals first: nothing is changed when one pool cannot become what is wanted.
     pool_changes = [
-        (pool, node_pools.changes(fallbacks.chosen(pool, existing[pool.name]), existing[pool.name]))
+        (pool, pool_updates.changes(fallbacks.chosen(pool, existing[pool.name]), existing[pool.name]))
         for pool in want.pools
         if pool.name in existing
     ]
@@ -313,10 +350,12 @@ def _status_warnings(session: GoogleSession, want: Cluster, found: Json) -> list
         )
         warnings.append(f"Cluster {want.name} is DEGRADED: {conditions}")
     version = str(found.get("currentMasterVersion", ""))
-    if want.version and want.version not in ("-", "latest") and version and not version.startswith(want.version):
+    upgraded = ownership.owned(found.get("resourceLabels")) and cluster_settings.is_newer(want.version, version)
+    other = want.version not in ("", "-", "latest") and version and not version.startswith(want.version)
+    if other and not upgraded:
         warnings.append(
             f"Cluster {want.name} runs {version}, not {want.version}; "
-            "this module does not change the version of a cluster."
+            "only a cluster of ours is upgraded, and none is ever downgraded."
         )
     wanted = {pool.name for pool in want.pools}
     for pool in found.get("nodePools") or []:

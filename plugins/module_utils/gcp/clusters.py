@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, GoogleApiError
-from ansible_collections.llmd.gke.plugins.module_utils.gcp import node_pools, ownership
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import cluster_settings, node_pools, ownership
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.cluster_settings import Networks, Window
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.node_pools import Pool, Where
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession, Json
 
@@ -32,6 +33,9 @@ class Cluster:
     deployment: str = ""
     pools: tuple[Pool, ...] = ()
     timeout: float = 1800.0
+    private_nodes: bool | None = None
+    authorized_networks: Networks | None = None
+    maintenance_window: Window | None = None
 
     @property
     def where(self) -> Where:
@@ -72,6 +76,12 @@ def view(cluster: Json | None) -> Json | None:
         "http_load_balancing": not ((cluster.get("addonsConfig") or {}).get("httpLoadBalancing") or {}).get(
             "disabled", False
         ),
+        "private_nodes": bool((cluster.get("networkConfig") or {}).get("defaultEnablePrivateNodes"))
+        or bool((cluster.get("privateClusterConfig") or {}).get("enablePrivateNodes")),
+        "authorized_networks": cluster_settings.authorized_networks_view(
+            cluster.get("masterAuthorizedNetworksConfig") or {}
+        ),
+        "maintenance_window": cluster_settings.maintenance_view(cluster.get("maintenancePolicy") or {}),
         "labels": dict(cluster.get("resourceLabels") or {}),
         "self_link": cluster.get("selfLink", ""),
         "node_pools": [node_pools.view(pool) for pool in cluster.get("nodePools") or []],
@@ -104,6 +114,12 @@ def creation_body(want: Cluster, project: str) -> Json:
         cluster["initialClusterVersion"] = want.version
     if want.workload_identity:
         cluster["workloadIdentityConfig"] = {"workloadPool": f"{project}.svc.id.goog"}
+    if want.private_nodes is not None:
+        cluster["networkConfig"]["defaultEnablePrivateNodes"] = want.private_nodes
+    if want.authorized_networks is not None:
+        cluster["masterAuthorizedNetworksConfig"] = cluster_settings.authorized_networks_body(want.authorized_networks)
+    if want.maintenance_window is not None:
+        cluster["maintenancePolicy"] = {"window": want.maintenance_window.body()}
     return {"parent": f"projects/{project}/locations/{want.location}", "cluster": cluster}
 
 
@@ -149,6 +165,9 @@ def updates(want: Cluster, found: Json, project: str) -> list[Update]:
     if want.release_channel and want.release_channel.upper() != seen["release_channel"]:
         channel = want.release_channel.upper()
         update("release channel", {"desiredReleaseChannel": {"channel": channel}}, {"release_channel": channel})
+    if want.version and ownership.owned(seen["labels"]) and cluster_settings.is_newer(want.version, seen["version"]):
+        update("version", {"desiredMasterVersion": want.version}, {"version": want.version})
+    result += _access_updates(want, found, seen)
     if want.workload_identity and not seen["workload_identity"] and ownership.owned(seen["labels"]):
         pool = {"workloadPool": f"{project}.svc.id.goog"}
         update("workload identity", {"desiredWorkloadIdentityConfig": pool}, {"workload_identity": True})
@@ -165,17 +184,49 @@ def updates(want: Cluster, found: Json, project: str) -> list[Update]:
     return result
 
 
+def _access_updates(want: Cluster, found: Json, seen: Json) -> list[Update]:
+    """Authorized networks and maintenance window."""
+    result = []
+    if want.authorized_networks is not None:
+        networks = [{"cidr": cidr, "name": name} for cidr, name in want.authorized_networks]
+        if networks != seen["authorized_networks"]:
+            config = cluster_settings.authorized_networks_body(want.authorized_networks)
+            body = {"update": {"desiredMasterAuthorizedNetworksConfig": config}}
+            fields = {"authorized_networks": networks}
+            result.append(Update("authorized networks", METHOD + "update", "PUT", "", body, fields))
+    window = want.maintenance_window
+    if window is not None and window.as_view() != seen["maintenance_window"]:
+        policy = cluster_settings.maintenance_body(window, found.get("maintenancePolicy") or {})
+        result.append(
+            Update(
+                "maintenance window",
+                METHOD + "setMaintenancePolicy",
+                "POST",
+                ":setMaintenancePolicy",
+                {"maintenancePolicy": policy},
+                {"maintenance_window": window.as_view()},
+            )
+        )
+    return result
+
+
 def _refuse_immutable(want: Cluster, seen: Json) -> None:
     wrong = [
         f"{name} is {seen[name]}, not {_last(value)}"
         for name, value in (("network", want.network), ("subnetwork", want.subnetwork))
         if value and seen[name] and _last(value) != seen[name]
     ]
+    if want.private_nodes is not None and want.private_nodes != seen["private_nodes"]:
+        wrong.append(
+            f"private_nodes is {seen['private_nodes']}, not {want.private_nodes}: it would take new nodes in every "
+            "pool (and Cloud NAT for nodes without external addresses)"
+        )
     if wrong:
         raise ConfigurationError(
             f"Cluster {want.name} exists and differs in what GKE cannot change",
             code="CLUSTER_IMMUTABLE",
             where=str(seen["self_link"]),
             why="; ".join(wrong),
-            remedy="Ask for what is there, or use another llmd_cluster_name for a new cluster.",
+            remedy="Ask for what is there, use another llmd_cluster_name for a new cluster, or delete this one first "
+            "(gke_cluster with state: absent).",
         )

@@ -18,6 +18,9 @@ from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import Google
 OAUTH_SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 DRIVER_VERSIONS = {"default": "DEFAULT", "latest": "LATEST", "disabled": "INSTALLATION_DISABLED"}
 EFFECTS = {"NoSchedule": "NO_SCHEDULE", "PreferNoSchedule": "PREFER_NO_SCHEDULE", "NoExecute": "NO_EXECUTE"}
+UPGRADE_FIELDS = (("max_surge", "maxSurge"), ("max_unavailable", "maxUnavailable"))
+RESERVATIONS = {"none": "NO_RESERVATION", "any": "ANY_RESERVATION", "specific": "SPECIFIC_RESERVATION"}
+RESERVATION_KEY = "compute.googleapis.com/reservation-name"
 GPU_TAINT = "nvidia.com/gpu"  # GKE puts it on GPU nodes by itself
 METHOD = "container.projects.locations.clusters.nodePools."
 
@@ -41,6 +44,10 @@ class Pool:
     accelerator: Accelerator | None = None
     autoscaling: tuple[int, int] | None = None  # (min, max) nodes in each zone
     autoscaling_off: bool = False
+    location_policy: str = ""  # balanced or any
+    locations: tuple[str, ...] = ()  # zones of the nodes; empty: the cluster's
+    reservation: tuple[str, str] | None = None  # (affinity none, any or specific; name of a specific one)
+    upgrade: tuple[int, int] | None = None  # (max_surge, max_unavailable)
     spot: bool | None = None
     labels: dict[str, str] | None = None
     taints: tuple[tuple[str, str, str], ...] | None = None  # (key, value, effect as in Kubernetes)
@@ -48,7 +55,6 @@ class Pool:
     disk_type: str = ""
     service_account: str = ""
     size: int | None = None
-    locations: tuple[str, ...] = ()  # zones of the nodes; empty: the cluster's
     fallbacks: tuple[Mapping[str, Any], ...] = ()  # see fallbacks.py
 
 
@@ -68,6 +74,7 @@ def pool_from_options(options: Mapping[str, Any]) -> Pool:
             remedy="max must be at least 1 and not below min.",
         )
     taints = options.get("taints")
+    upgrade = options.get("upgrade_settings")
     return Pool(
         name=options["name"],
         machine_type=options.get("machine_type") or "",
@@ -79,6 +86,12 @@ def pool_from_options(options: Mapping[str, Any]) -> Pool:
         ),
         autoscaling=limits,
         autoscaling_off=off,
+        location_policy=(scaling or {}).get("location_policy") or "",
+        locations=tuple(sorted(options.get("locations") or ())),
+        reservation=_reservation(options),
+        upgrade=None
+        if upgrade is None
+        else (int(upgrade.get("max_surge") or 0), int(upgrade.get("max_unavailable") or 0)),
         spot=options.get("spot"),
         labels=None if options.get("labels") is None else {k: str(v) for k, v in options["labels"].items()},
         taints=None if taints is None else tuple((t["key"], t.get("value") or "", t["effect"]) for t in taints),
@@ -90,10 +103,30 @@ def pool_from_options(options: Mapping[str, Any]) -> Pool:
     )
 
 
+def _reservation(options: Mapping[str, Any]) -> tuple[str, str] | None:
+    given = options.get("reservation")
+    if given is None:
+        return None
+    affinity, name = given["affinity"], given.get("name") or ""
+    if (affinity == "specific") != bool(name):
+        raise ConfigurationError(
+            f"Node pool {options['name']}: reservation.name belongs to affinity specific, and only to it",
+            code="NODE_POOL_INVALID",
+            remedy="Set affinity: specific with name, or affinity: any or none without.",
+        )
+    if options.get("spot"):
+        raise ConfigurationError(
+            f"Node pool {options['name']}: Spot VMs cannot use a reservation",
+            code="NODE_POOL_INVALID",
+            remedy="Leave out one of spot and reservation.",
+        )
+    return affinity, name
+
+
 # --- API bodies ---------------------------------------------------------------------------------------------------
 
 
-def _accelerators(accelerator: Accelerator) -> list[Json]:
+def accelerators_body(accelerator: Accelerator) -> list[Json]:
     version = DRIVER_VERSIONS[accelerator.driver_version]
     return [
         {
@@ -104,14 +137,25 @@ def _accelerators(accelerator: Accelerator) -> list[Json]:
     ]
 
 
-def _taints(taints: tuple[tuple[str, str, str], ...]) -> list[Json]:
+def taints_body(taints: tuple[tuple[str, str, str], ...]) -> list[Json]:
     return [{"key": key, "value": value, "effect": EFFECTS[effect]} for key, value, effect in taints]
 
 
-def _autoscaling(limits: tuple[int, int] | None) -> Json:
+def autoscaling_body(limits: tuple[int, int] | None, location_policy: str = "") -> Json:
     if limits is None:
         return {"enabled": False}
-    return {"enabled": True, "minNodeCount": limits[0], "maxNodeCount": limits[1]}
+    body: Json = {"enabled": True, "minNodeCount": limits[0], "maxNodeCount": limits[1]}
+    return body | ({"locationPolicy": location_policy.upper()} if location_policy else {})
+
+
+def reservation_body(reservation: tuple[str, str]) -> Json:
+    affinity, name = reservation
+    body: Json = {"consumeReservationType": RESERVATIONS[affinity]}
+    return body | ({"key": RESERVATION_KEY, "values": [name]} if name else {})
+
+
+def upgrade_body(upgrade: tuple[int, int]) -> Json:
+    return {"strategy": "SURGE", "maxSurge": upgrade[0], "maxUnavailable": upgrade[1]}
 
 
 def initial_count(pool: Pool) -> int:
@@ -130,13 +174,15 @@ def creation_body(pool: Pool, *, deployment: str, workload_identity: bool = True
     if workload_identity:
         config["workloadMetadataConfig"] = {"mode": "GKE_METADATA"}
     if pool.accelerator:
-        config["accelerators"] = _accelerators(pool.accelerator)
+        config["accelerators"] = accelerators_body(pool.accelerator)
     if pool.spot:
         config["spot"] = True
+    if pool.reservation:
+        config["reservationAffinity"] = reservation_body(pool.reservation)
     if pool.labels:
         config["labels"] = dict(pool.labels)
     if pool.taints:
-        config["taints"] = _taints(pool.taints)
+        config["taints"] = taints_body(pool.taints)
     for key, value in (
         ("diskSizeGb", pool.disk_size_gb),
         ("diskType", pool.disk_type),
@@ -151,9 +197,11 @@ def creation_body(pool: Pool, *, deployment: str, workload_identity: bool = True
         "management": {"autoRepair": True, "autoUpgrade": True},
     }
     if pool.autoscaling:
-        body["autoscaling"] = _autoscaling(pool.autoscaling)
+        body["autoscaling"] = autoscaling_body(pool.autoscaling, pool.location_policy)
     if pool.locations:
         body["locations"] = list(pool.locations)
+    if pool.upgrade:
+        body["upgradeSettings"] = upgrade_body(pool.upgrade)
     return body
 
 
@@ -165,6 +213,7 @@ def view(found: Json) -> Json:
     config = found.get("config") or {}
     scaling = found.get("autoscaling") or {}
     accelerators = config.get("accelerators") or []
+    upgrade = found.get("upgradeSettings") or {}
     short: Json = {
         "name": found.get("name"),
         "status": found.get("status"),
@@ -180,6 +229,11 @@ def view(found: Json) -> Json:
         "labels": dict(config.get("labels") or {}),
         "taints": [_taint_view(taint) for taint in config.get("taints") or [] if taint.get("key") != GPU_TAINT],
         "accelerator": None,
+        "location_policy": str(scaling.get("locationPolicy") or "").lower() if scaling.get("enabled") else "",
+        "locations": sorted(found.get("locations") or []),
+        "reservation": _reservation_view(config.get("reservationAffinity") or {}),
+        "upgrade_settings": {key: int(upgrade.get(name) or 0) for key, name in UPGRADE_FIELDS} if upgrade else None,
+        "service_account": str(config.get("serviceAccount") or "default"),
     }
     if accelerators:
         first = accelerators[0]
@@ -193,13 +247,18 @@ def view(found: Json) -> Json:
     return short
 
 
+def _reservation_view(affinity: Json) -> Json | None:
+    names = {v: k for k, v in RESERVATIONS.items()}
+    kind = str(affinity.get("consumeReservationType") or "")
+    if kind in ("", "UNSPECIFIED"):
+        return None
+    return {"affinity": names.get(kind, kind), "name": next(iter(affinity.get("values") or []), "")}
+
+
 def _taint_view(taint: Json) -> Json:
     effects = {v: k for k, v in EFFECTS.items()}
     effect = str(taint.get("effect", ""))
     return {"key": taint.get("key"), "value": taint.get("value", ""), "effect": effects.get(effect, effect)}
-
-
-# --- differences --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -212,101 +271,6 @@ class Change:
     suffix: str
     body: Json = field(hash=False)
     fields: Json = field(hash=False)
-
-
-def _immutable(pool: Pool, seen: Json) -> list[str]:
-    """What differs and can only be had by a new pool."""
-    wrong = []
-    if pool.accelerator is not None:
-        have = seen["accelerator"] or {"type": "none", "count": 0}
-        if (have["type"], have["count"]) != (pool.accelerator.type, pool.accelerator.count):
-            wrong.append(
-                f"accelerator is {have['count']} x {have['type']}, "
-                f"not {pool.accelerator.count} x {pool.accelerator.type}"
-            )
-    if pool.spot is not None and pool.spot != seen["spot"]:
-        wrong.append(f"spot is {seen['spot']}, not {pool.spot}")
-    return wrong
-
-
-def changes(pool: Pool, found: Json) -> list[Change]:
-    """The calls that a pool needs, fewest, in order; empty where it is as wanted.
-
-    Raises ConfigurationError NODE_POOL_IMMUTABLE for what GKE cannot change in place. Machine type and disk can be
-    changed: GKE replaces the nodes one after the other.
-    """
-    seen = view(found)
-    wrong = _immutable(pool, seen)
-    if wrong:
-        raise ConfigurationError(
-            f"Node pool {pool.name} differs in what GKE cannot change in place",
-            code="NODE_POOL_IMMUTABLE",
-            where=str(found.get("selfLink", pool.name)),
-            why="; ".join(wrong),
-            remedy="Give the wanted pool another name and delete this one (gke_node_pool with state: absent), "
-            "or ask for what is there.",
-        )
-    result = []
-    wanted_scaling = {"min": pool.autoscaling[0], "max": pool.autoscaling[1]} if pool.autoscaling else None
-    if (pool.autoscaling or pool.autoscaling_off) and wanted_scaling != seen["autoscaling"]:
-        body = {"autoscaling": _autoscaling(pool.autoscaling)}
-        result.append(
-            Change(
-                "autoscaling",
-                METHOD + "setAutoscaling",
-                "POST",
-                ":setAutoscaling",
-                body,
-                {"autoscaling": wanted_scaling},
-            )
-        )
-    return result + _update_changes(pool, seen)
-
-
-def _update_changes(pool: Pool, seen: Json) -> list[Change]:
-    """nodePools.update calls: metadata in one call without new nodes, machine shape in one that replaces nodes."""
-    result = []
-    body: Json = {}
-    after: Json = {}
-    labels = {**seen["labels"], **(pool.labels or {})}  # GKE and others may have put theirs there: those stay
-    if labels != seen["labels"]:
-        body["labels"] = {"labels": labels}
-        after["labels"] = labels
-    wanted_taints = None if pool.taints is None else [{"key": k, "value": v, "effect": e} for k, v, e in pool.taints]
-    if wanted_taints is not None and wanted_taints != seen["taints"]:
-        body["taints"] = {"taints": _taints(pool.taints or ())}
-        after["taints"] = wanted_taints
-    if body:
-        result.append(Change(" and ".join(after), METHOD + "update", "PUT", "", body, after))
-    if pool.accelerator is not None and seen["accelerator"]["driver_version"] not in (
-        "",
-        pool.accelerator.driver_version,
-    ):
-        accelerator = {**seen["accelerator"], "driver_version": pool.accelerator.driver_version}
-        result.append(
-            Change(
-                "GPU driver",
-                METHOD + "update",
-                "PUT",
-                "",
-                {"accelerators": _accelerators(pool.accelerator)},
-                {"accelerator": accelerator},
-            )
-        )
-    shape: Json = {}
-    shape_after: Json = {}
-    for key, name, value in (
-        ("machineType", "machine_type", pool.machine_type),
-        ("diskType", "disk_type", pool.disk_type),
-        ("diskSizeGb", "disk_size_gb", pool.disk_size_gb),
-    ):
-        if value and value != seen[name]:
-            shape[key] = str(value)
-            shape_after[name] = value
-    if shape:
-        what = f"{' and '.join(shape_after)} (nodes are replaced)"
-        result.append(Change(what, METHOD + "update", "PUT", "", shape, shape_after))
-    return result
 
 
 # --- calls --------------------------------------------------------------------------------------------------------
@@ -369,10 +333,6 @@ def delete(session: GoogleSession, where: Where, pool: str, *, timeout: float) -
     return operations.wait(
         session, operation, what=f"Deletion of node pool {pool}", timeout=timeout, location=where.location
     )
-
-
-def size_change(size: int) -> Change:
-    return Change(f"size {size}", METHOD + "setSize", "POST", ":setSize", {"nodeCount": size}, {"size": size})
 
 
 def current_size(session: GoogleSession, found: Json) -> int:

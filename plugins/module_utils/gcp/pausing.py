@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ansible_collections.llmd.gke.plugins.module_utils.gcp import cluster_labels, node_pools
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import cluster_labels, node_pools, pool_updates
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.node_pools import Change, Pool, Where
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession, Json
 
@@ -73,8 +73,8 @@ def scale_of(session: GoogleSession, pool: Json) -> Scale:
 def steps(pool: Json, now: Scale, wanted: Scale) -> list[Change]:
     """Calls that bring a pool from one scale to the other. The autoscaler is off while it would undo the size."""
     name = str(pool["name"])
-    sized = [] if now.size == wanted.size else [node_pools.size_change(wanted.size)]
-    scaled = [] if now.limits == wanted.limits else node_pools.changes(
+    sized = [] if now.size == wanted.size else [pool_updates.size_change(wanted.size)]
+    scaled = [] if now.limits == wanted.limits else pool_updates.changes(
         Pool(name, autoscaling=wanted.limits, autoscaling_off=wanted.limits is None), pool
     )  # fmt: skip
     return scaled + sized if wanted.limits is None else sized + scaled

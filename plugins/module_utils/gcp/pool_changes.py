@@ -7,7 +7,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import GoogleApiError, LlmdError
-from ansible_collections.llmd.gke.plugins.module_utils.gcp import fallbacks, node_pools, operations, pool_watch
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import (
+    fallbacks,
+    node_pools,
+    operations,
+    pool_updates,
+    pool_watch,
+)
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.node_pools import Pool, Where
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession, Json
 from ansible_collections.llmd.gke.plugins.module_utils.waiting import Verdict, wait_until
@@ -87,9 +93,9 @@ def ensure_present(
         return _create(session, where, pool, deployment=deployment, timeout=timeout, check_mode=check_mode)
     warnings = node_pools.require_healthy(session, found, strict=False)
     before = _view(session, pool, found)
-    needed = node_pools.changes(fallbacks.chosen(pool, found), found)
+    needed = pool_updates.changes(fallbacks.chosen(pool, found), found)
     if pool.size is not None and pool.size != before["size"]:
-        needed.append(node_pools.size_change(pool.size))
+        needed.append(pool_updates.size_change(pool.size))
     if not needed:
         return Outcome(False, before, before, warnings=warnings)
     if check_mode:

@@ -41,7 +41,7 @@ def federation_file(folder: Path, url: str, subject: str, *, impersonate: str = 
     (folder / "subject-token").write_text(subject)
     document = {
         "type": "external_account",
-        "audience": "//iam.googleapis.com/projects/123456789012/locations/global/workloadIdentityPools/ci/providers/job",
+        "audience": "//iam.googleapis.com/projects/123456789012/locations/global/workloadIdentityPools/ci/providers/j",
         "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
         "token_url": f"{url}/sts.googleapis.com/v1/token",
         "credential_source": {"file": str(folder / "subject-token")},

@@ -241,12 +241,12 @@ def test_a_killed_runs_cluster_is_finished(emulated: Any, ready: Module) -> None
 
 @pytest.mark.parametrize("emulated", [120], indirect=True)
 def test_a_busy_cluster_is_waited_for(emulated: Any, ready: Module) -> None:
-    from ansible_collections.llmd.gke.plugins.module_utils.gcp import arguments, node_pools
+    from ansible_collections.llmd.gke.plugins.module_utils.gcp import arguments, pool_updates
 
     assert ready("gke_cluster", **CLUSTER)["changed"] is True
     session = arguments.open_session({"project": "llmd-sandbox"})
     path = "projects/llmd-sandbox/locations/us-central1-a/clusters/llm-d-cluster/nodePools/default-pool"
-    change = node_pools.size_change(3)
+    change = pool_updates.size_change(3)
     session.call(change.method, change.verb, path + change.suffix, body={"name": path, **change.body})
     pool = {"cluster": "llm-d-cluster", **WHERE, **GPU, "autoscaling": {"min": 0, "max": 2}}
     result = ready("gke_node_pool", **pool)
@@ -332,6 +332,72 @@ def test_the_deadline_bounds_the_whole_task(emulated: Any, ready: Module, cancel
     assert finished["node_pool"]["status"] == ("RUNNING_WITH_ERROR" if cancel else "RUNNING"), finished
     kinds = [op["operationType"] for op in emulated.control("operations")["operations"] if "operationType" in op]
     assert kinds.count("CREATE_NODE_POOL") == 1
+
+
+def test_a_clusters_settings(emulated: Any, ready: Module) -> None:
+    first = {
+        **CLUSTER,
+        "node_pools": CLUSTER["node_pools"][:1],
+        "version": "1.34",
+        "private_nodes": True,
+        "authorized_networks": [{"cidr": "203.0.113.0/24", "name": "office"}],
+        "maintenance_window": {"start": "03:00"},
+    }
+    predicted = ready("gke_cluster", check=True, **first)["cluster"]
+    made = ready("gke_cluster", **first)
+    assert made.get("changed") is True, made
+    for key in ("private_nodes", "authorized_networks", "maintenance_window", "release_channel"):
+        assert made["cluster"][key] == predicted[key], key
+    assert any("Cloud NAT" in warning for warning in emulated.warnings)
+    again = ready("gke_cluster", **first)
+    assert (again["changed"], sum(again["api_calls"].values())) == (False, 1), again["diff"]
+    weekly = {"start": "2026-01-03T00:00:00Z", "end": "2026-01-03T06:00:00Z", "recurrence": "FREQ=WEEKLY;BYDAY=SA"}
+    second = {
+        **first,
+        "version": "1.35",
+        "release_channel": "STABLE",
+        "authorized_networks": [],
+        "maintenance_window": weekly,
+    }
+    changed = ready("gke_cluster", **second)
+    assert changed.get("changed") is True, changed
+    assert changed["cluster"]["version"].startswith("1.35.")
+    assert changed["cluster"]["authorized_networks"] == []
+    assert changed["cluster"]["maintenance_window"] == weekly
+    assert changed["cluster"]["release_channel"] == "STABLE"
+    assert len(changed["operations"]) == 4
+    assert ready("gke_cluster", **second)["changed"] is False
+    assert ready("gke_cluster", **first, check=True)["cluster"]["version"].startswith("1.35.")  # never back
+    for wrong in ({"private_nodes": False}, {"network": "other"}):
+        refused = ready("gke_cluster", **{**second, **wrong})
+        assert refused["error"]["code"] == "CLUSTER_IMMUTABLE"
+        assert next(iter(wrong)) in refused["error"]["why"]
+    moved = ready("gke_cluster", **{**second, "location": "us-central1-b"})
+    assert moved["error"]["code"] == "CLUSTER_IMMUTABLE"
+    assert "us-central1-a" in moved["error"]["what"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"maintenance_window": {"start": "25:00"}}, "MAINTENANCE_WINDOW_INVALID"),
+        ({"maintenance_window": {"start": "03:00", "recurrence": "FREQ=DAILY"}}, "MAINTENANCE_WINDOW_INVALID"),
+        ({"authorized_networks": [{"cidr": "203.0.113.1/24"}]}, "CIDR_INVALID"),
+        ({"version": "9.99"}, "INVALID_REQUEST"),
+        (
+            {
+                "maintenance_window": {
+                    "start": "2026-01-03T00:00:00Z",
+                    "end": "2026-01-03T01:00:00Z",
+                    "recurrence": "FREQ=DAILY",
+                }
+            },
+            "INVALID_REQUEST",
+        ),
+    ],
+)
+def test_settings_that_make_no_sense(ready: Module, options: dict[str, Any], code: str) -> None:
+    assert ready("gke_cluster", **CLUSTER, **options)["error"]["code"] == code
 
 
 def test_a_cluster_in_the_making_cannot_be_cancelled(emulated: Any, ready: Module) -> None:

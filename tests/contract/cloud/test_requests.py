@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,14 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(REPOSITORY))
 
-from ansible_collections.llmd.gke.plugins.module_utils.gcp import clusters, node_pools, subnetworks  # noqa: E402
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import (  # noqa: E402
+    addresses,
+    clusters,
+    node_pools,
+    pool_updates,
+    subnetworks,
+)
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.cluster_settings import Window  # noqa: E402
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.clusters import Cluster  # noqa: E402
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.node_pools import Accelerator, Pool  # noqa: E402
 
@@ -25,6 +33,10 @@ FULL = Pool(
     node_count=1,
     accelerator=Accelerator("nvidia-tesla-t4", 1, "latest"),
     autoscaling=(0, 3),
+    location_policy="any",
+    locations=("us-central1-a", "us-central1-b"),
+    reservation=("specific", "r"),
+    upgrade=(2, 1),
     spot=True,
     labels={"a": "1"},
     taints=(("k", "v", "NoSchedule"), ("l", "", "NoExecute")),
@@ -41,12 +53,19 @@ WANT = Cluster(
     version="1.34",
     labels={"team": "ai"},
     deployment="pattern1",
+    private_nodes=True,
+    authorized_networks=(("203.0.113.0/24", "office"),),
+    maintenance_window=Window("2026-01-03T00:00:00Z", "2026-01-03T06:00:00Z", "FREQ=WEEKLY;BYDAY=SA"),
     pools=(Pool("default-pool"), FULL),
 )
+ADDRESS = addresses.Address("a", "us-central1", "internal", "10.0.0.7", "s", {"team": "ai"}, "pattern1")
 FOUND: dict[str, Any] = {
     "name": "c",
     "resourceLabels": {"managed-by": "llmd-gke"},
     "labelFingerprint": "a1b2",
+    "currentMasterVersion": "1.33.1-gke.1",
+    "networkConfig": {"defaultEnablePrivateNodes": True},
+    "maintenancePolicy": {"resourceVersion": "x", "window": {"maintenanceExclusions": {"freeze": {}}}},
     "addonsConfig": {"httpLoadBalancing": {"disabled": True}},
 }
 POOL_FOUND: dict[str, Any] = {
@@ -54,6 +73,12 @@ POOL_FOUND: dict[str, Any] = {
     "config": {
         "machineType": "n1-standard-8",
         "spot": True,
+        "serviceAccount": "nodes@p.iam.gserviceaccount.com",
+        "reservationAffinity": {
+            "consumeReservationType": "SPECIFIC_RESERVATION",
+            "key": "compute.googleapis.com/reservation-name",
+            "values": ["r"],
+        },
         "accelerators": [
             {
                 "acceleratorCount": "1",
@@ -77,6 +102,9 @@ def bodies() -> list[tuple[str, str, dict[str, Any]]]:
     subnet = subnetworks.ProxySubnet("s", "default", "us-central1", "192.168.0.0/23", "pattern1")
     found = [
         ("compute.v1", "compute.subnetworks.insert", subnetworks.request_body(subnet, "p")),
+        ("compute.v1", "compute.addresses.insert", addresses.request_body(ADDRESS, "p")),
+        ("compute.v1", "compute.addresses.setLabels", {"labels": {"a": "b"}, "labelFingerprint": "eA=="}),
+        ("container.v1", "container.projects.locations.operations.cancel", {}),
         ("compute.v1", "compute.regionBackendServices.getHealth", {"group": "g"}),
         ("container.v1", clusters.METHOD + "create", clusters.creation_body(WANT, "p")),
         (
@@ -90,7 +118,7 @@ def bodies() -> list[tuple[str, str, dict[str, Any]]]:
         ("cloudresourcemanager.v1", "cloudresourcemanager.projects.testIamPermissions", {"permissions": ["x"]}),
     ]
     found += [("container.v1", u.method, {"name": "x", **u.body}) for u in clusters.updates(WANT, {**FOUND}, "p")]
-    changes = [*node_pools.changes(FULL, POOL_FOUND), node_pools.size_change(2)]
+    changes = [*pool_updates.changes(FULL, POOL_FOUND), pool_updates.size_change(2)]
     return found + [("container.v1", change.method, {"name": "x", **change.body}) for change in changes]
 
 
@@ -104,5 +132,20 @@ def test_all_kinds_of_update_are_among_them() -> None:
     methods = {method for _document, method, _body in bodies()}
     assert clusters.METHOD + "update" in methods
     assert clusters.METHOD + "setResourceLabels" in methods
+    assert clusters.METHOD + "setMaintenancePolicy" in methods
     for suffix in ("update", "setAutoscaling", "setSize"):
         assert node_pools.METHOD + suffix in methods
+
+
+WRITES = re.compile(r'"(compute\.\w+\.(?:insert|delete|patch|update|set\w+))"')
+
+
+def written_methods() -> set[str]:
+    """Every compute write that stands in our code."""
+    folder = Path(__file__).resolve().parents[3] / "plugins" / "module_utils"
+    return {found for path in folder.rglob("*.py") for found in WRITES.findall(path.read_text())}
+
+
+@pytest.mark.parametrize("method", sorted(written_methods()))
+def test_every_compute_write_takes_a_request_id(router: Router, method: str) -> None:
+    assert schema.check_query(router.method("compute.v1", method), {"requestId": ["x"]}) == []

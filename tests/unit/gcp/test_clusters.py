@@ -93,6 +93,7 @@ def missing(error_reply: Callable[..., Any]) -> Any:
 @pytest.fixture
 def gke(google: Any) -> Any:
     """A project where every operation works at the second look."""
+    google.on("GET", "locations/-/clusters$", {})
     google.on("GET", "/operations/operation-", OPERATION, DONE)
     google.on("GET", "clusters/llm-d-cluster$", cluster())
     google.on("POST", "us-central1-a/clusters$", OPERATION)
@@ -271,10 +272,21 @@ def test_degraded_and_another_version_are_warnings(gke: Any, run_module: Run) ->
     gke.on(
         "GET", "clusters/llm-d-cluster$", cluster(status="DEGRADED", conditions=[{"message": "certificate expires"}])
     )
-    result = run_module("gke_cluster", **{**OPTIONS, "version": "1.34"})
+    result = run_module("gke_cluster", **{**OPTIONS, "version": "1.32"})
     assert result["changed"] is False
     assert "certificate expires" in str(result["warnings"])
-    assert "1.34" in str(result["warnings"])
+    assert "1.32" in str(result["warnings"])
+
+
+def test_an_older_cluster_of_ours_is_upgraded(gke: Any, run_module: Run) -> None:
+    gke.on("GET", "clusters/llm-d-cluster$", cluster(), cluster(), cluster(currentMasterVersion="1.34.1-gke.1"))
+    result = run_module("gke_cluster", **{**OPTIONS, "version": "1.34"})
+    assert result["changed"] is True
+    assert [r.body["update"] for r in gke.writes()] == [{"desiredMasterVersion": "1.34"}]
+    gke.on("GET", "clusters/llm-d-cluster$", cluster(resourceLabels={}))
+    theirs = run_module("gke_cluster", **{**OPTIONS, "version": "1.34"})
+    assert theirs["changed"] is False
+    assert "1.34" in str(theirs["warnings"])
 
 
 def test_deleting(gke: Any, run_module: Run, missing: Any) -> None:

@@ -116,7 +116,7 @@ def test_what_was_changed_by_hand_is_put_back(api: Api, deploy: Run) -> None:
     assert not deploy("llm-d-0.4")["changed"]
 
 
-def test_options_reach_the_objects_and_wrong_ones_are_named(api: Api, deploy: Run) -> None:
+def test_options_reach_the_objects(api: Api, deploy: Run) -> None:
     install_crds(api, "older")
     secret = ("create", "secret", "generic", "theirs", "-n", "default", "--from-literal=token=hf_theirs")
     api.kubectl(*secret)
@@ -140,8 +140,11 @@ def test_options_reach_the_objects_and_wrong_ones_are_named(api: Api, deploy: Ru
     claim = api.json("get", "pvc", "models", "-n", NAMESPACE)
     assert claim["spec"]["resources"]["requests"]["storage"] == "10Gi"
 
+
+def test_bad_input_is_named(api: Api, deploy: Run) -> None:
+    install_crds(api, "older")
     for code, variables in {
-        "HELMFILE_VARIABLES_INVALID": {"llmd_model": "a/b; {{ evil }}"},
+        "HELMFILE_VARIABLES_INVALID": {"llmd_model": "a/b; $(c)"},
         "HF_SECRET_SOURCE_MISSING": {"llmd_helmfile_hf_secret_from": {"name": "nobody"}},
         "HELM_SCHEMA_REFUSED": {"llmd_helmfile_values_ms": {"modelArtifacts": {"modle": "x"}}},
         "HELM_CHART_NOT_FOUND": {"llmd_chart_source": "/nonexistent"},

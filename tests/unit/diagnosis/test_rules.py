@@ -161,6 +161,16 @@ def test_causes_come_before_what_follows_from_them(healthy: Make) -> None:
     assert [finding.follows_from for finding in findings] == ["", "GPU_OUT_OF_MEMORY", "GPU_OUT_OF_MEMORY"]
 
 
+def test_what_a_broken_cluster_lacks_follows_from_it(healthy: Make) -> None:
+    from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.judge import diagnose
+
+    seen = healthy()
+    seen.google.cluster["status"] = "ERROR"
+    seen.cluster.namespace.clear()
+    findings = [(finding.problem.code, finding.follows_from) for finding in diagnose(seen)]
+    assert findings[:2] == [("CLUSTER_ERROR", ""), ("NAMESPACE_MISSING", "CLUSTER_ERROR")]
+
+
 def test_what_is_not_ready_without_a_reason_stays_unknown(healthy: Make) -> None:
     from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.judge import diagnose
 

@@ -72,6 +72,11 @@ CONSEQUENCES = frozenset(
         "UNEXPECTED_ANSWER",
     }
 )
+# Without a working cluster nothing can have been installed in it.
+CLUSTER_CAUSES = frozenset({"CLUSTER_ERROR", "CLUSTER_NOT_FOUND", "CLUSTER_NOT_READY"})
+NOT_INSTALLED = frozenset(
+    {"CRD_MISSING", "HF_SECRET_MISSING", "NAMESPACE_MISSING", "NODE_POOL_ERROR", "RELEASE_MISSING"}
+)
 READ_CODES = frozenset({"KUBERNETES_API_ERROR", "READ_TIMEOUT", "GOOGLE_UNAVAILABLE", "RATE_LIMITED", "UNKNOWN"})
 
 
@@ -124,8 +129,9 @@ def _link(findings: list[Finding]) -> None:
         root = next((f for f in findings if f.severity == ERROR), None)
     if root is None:
         return
+    following = CONSEQUENCES | (NOT_INSTALLED if root.problem.code in CLUSTER_CAUSES else frozenset())
     for finding in findings:
-        if finding is not root and finding.problem.code in CONSEQUENCES:
+        if finding is not root and finding.problem.code in following:
             finding.follows_from = root.problem.code
     findings.sort(key=lambda finding: (bool(finding.follows_from), finding.severity != ERROR))
 

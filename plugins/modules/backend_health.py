@@ -56,7 +56,7 @@ options:
   interval:
     description: Seconds between two looks.
     type: float
-    default: 1.5
+    default: 1
 attributes:
   check_mode:
     support: full
@@ -220,7 +220,7 @@ def main() -> None:
                 min_endpoints={"type": "int", "default": 1},
                 wait={"type": "bool", "default": True},
                 timeout={"type": "int", "default": 600},
-                interval={"type": "float", "default": 1.5},
+                interval={"type": "float", "default": 1},
             )
         ),
         required_one_of=[("gateway", "gateways", "backend_services")],

@@ -56,6 +56,6 @@ def test_a_wait_returns_within_two_seconds(module: str, capsys: pytest.CaptureFi
     worst = max(overshoot(interval, 10 + step / 20) for step in range(int(20 * (interval + LOOK_SECONDS)) + 1))
     with capsys.disabled():
         print(
-            f"\n{module}: at most {worst:.2f} s after the condition (a look every {interval:g} s, each {LOOK_SECONDS} s)"
+            f"\n{module}: {worst:.2f} s at most after the condition (look every {interval:g} s, each {LOOK_SECONDS} s)"
         )
     assert worst <= 2.0 + 1e-9

@@ -23,11 +23,17 @@ extends_documentation_fragment:
   - llmd.gke.kube
 options:
   region:
-    description: Region of the services; by default the one that the Gateway's annotation names.
+    description:
+      - Region of the services; by default the one that the Gateway's annotation names. Where a programmed Gateway
+        carries no annotation, the services are found in this region by their names.
     type: str
   gateway:
-    description: Gateway whose services to look at. This or O(backend_services) is needed.
+    description: Gateway whose services to look at. This, O(gateways) or O(backend_services) is needed.
     type: str
+  gateways:
+    description: Several Gateways of one namespace, looked at together.
+    type: list
+    elements: str
   namespace:
     description: Namespace of the Gateway.
     type: str
@@ -50,7 +56,7 @@ options:
   interval:
     description: Seconds between two looks.
     type: float
-    default: 3
+    default: 1
 attributes:
   check_mode:
     support: full
@@ -103,17 +109,23 @@ error:
   sample: {code: BACKEND_POD_NOT_READY, what: "...", remedy: "..."}
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, KubernetesError
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.arguments import argument_spec
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.arguments import run as run_with_session
-from ansible_collections.llmd.gke.plugins.module_utils.gcp.health import BackendHealth, backend_health
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.health import (
+    BackendHealth,
+    backend_health,
+    backend_names,
+)
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession
 from ansible_collections.llmd.gke.plugins.module_utils.kube.arguments import kube_argument_spec
 from ansible_collections.llmd.gke.plugins.module_utils.kube.client import KubeClient, client_from_params
-from ansible_collections.llmd.gke.plugins.module_utils.kube.gateways import backend_service_refs
+from ansible_collections.llmd.gke.plugins.module_utils.kube.conditions import of_object
+from ansible_collections.llmd.gke.plugins.module_utils.kube.gateways import backend_service_refs, cluster_mark
 from ansible_collections.llmd.gke.plugins.module_utils.kube.kinds import GATEWAY, HEALTH_CHECK_POLICY, POD
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.backends import (
     ClusterView,
@@ -124,11 +136,18 @@ from ansible_collections.llmd.gke.plugins.module_utils.llmd.backends import (
     say,
 )
 
+Listed = Callable[[str, str], list[ServiceRef]]
 
-def services_of(client: KubeClient, gateway: str, namespace: str) -> list[ServiceRef]:
-    """The Gateway's own services, the default one left out; [] before its first sync."""
+
+def services_of(client: KubeClient, gateway: str, namespace: str, listed: Listed) -> list[ServiceRef]:
+    """A Gateway's own services, the default one left out; [] before its first sync.
+
+    Where a programmed Gateway carries no annotation they are found by their names.
+    """
     live = client.get(GATEWAY, gateway, namespace) or {}
     refs = [ref for text in backend_service_refs(live) if (ref := parse_ref(text)) is not None]
+    if not refs and of_object(live, "Programmed").true:
+        return listed(namespace, cluster_mark(live))
     return [ref for ref in refs if not ref.is_default]
 
 
@@ -145,16 +164,26 @@ def view_of(client: KubeClient | None, namespace: str) -> ClusterView:
 def work(module: Any, session: GoogleSession) -> dict[str, Any]:
     params = module.params
     named, region = params["backend_services"], params["region"] or ""
-    client = client_from_params(params) if params["gateway"] else None
+    gateways = params["gateways"] or ([params["gateway"]] if params["gateway"] else [])
+    client = client_from_params(params) if gateways else None
     if named and not region:
         raise ConfigurationError(
             "Services are named without their region.", code="REGION_MISSING", remedy="Give region."
         )
 
+    def listed(namespace: str, mark: str) -> list[ServiceRef]:
+        if not region:
+            return []
+        names = backend_names(session, params["project"], region, namespace, mark)
+        return [ServiceRef(name, region, params["project"]) for name in names]
+
     def read() -> list[BackendHealth]:
         if client is None:
             return backend_health(session, params["project"], region, named)
-        refs = services_of(client, params["gateway"], params["namespace"])
+        found_refs = [services_of(client, name, params["namespace"], listed) for name in gateways]
+        if not all(found_refs):  # one that names nothing yet must not hide behind the others
+            return []
+        refs = list(dict.fromkeys(ref for some in found_refs for ref in some))
         found: list[BackendHealth] = []
         for place in sorted({region or ref.region for ref in refs if ref.region}):
             names = [ref.name for ref in refs if (region or ref.region) == place]
@@ -185,17 +214,18 @@ def main() -> None:
             **kube_argument_spec(
                 region={"type": "str"},
                 gateway={"type": "str"},
+                gateways={"type": "list", "elements": "str"},
                 namespace={"type": "str"},
                 backend_services={"type": "list", "elements": "str"},
                 min_endpoints={"type": "int", "default": 1},
                 wait={"type": "bool", "default": True},
                 timeout={"type": "int", "default": 600},
-                interval={"type": "float", "default": 3},
+                interval={"type": "float", "default": 1},
             )
         ),
-        required_one_of=[("gateway", "backend_services")],
-        mutually_exclusive=[("gateway", "backend_services")],
-        required_by={"gateway": ("namespace",)},
+        required_one_of=[("gateway", "gateways", "backend_services")],
+        mutually_exclusive=[("gateway", "gateways", "backend_services")],
+        required_by={"gateway": ("namespace",), "gateways": ("namespace",)},
         supports_check_mode=True,
     )
     run_with_session(module, lambda session: work(module, session))

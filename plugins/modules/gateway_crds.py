@@ -49,7 +49,7 @@ options:
   interval:
     description: Seconds between two looks.
     type: float
-    default: 2
+    default: 1
 attributes:
   check_mode:
     support: full
@@ -148,7 +148,7 @@ def main() -> None:
             gateway_class={"type": "str"},
             wait={"type": "bool", "default": True},
             timeout={"type": "int", "default": 600},
-            interval={"type": "float", "default": 2},
+            interval={"type": "float", "default": 1},
         ),
         supports_check_mode=True,
     )

@@ -50,11 +50,17 @@ options:
   interval:
     description: Seconds between two looks.
     type: float
-    default: 2
+    default: 1
   failure_grace:
     description: Seconds for which a clear failure must last before it ends the wait.
     type: float
     default: 90
+  api_just_enabled:
+    description:
+      - The Network Services API was enabled a moment ago, so the controller's complaint about it may be of yesterday and
+        is waited out for O(failure_grace) seconds. Otherwise it is believed once the controller has tried again.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -150,6 +156,7 @@ def work(module: Any, report: dict[str, Any]) -> dict[str, Any]:
         timeout=params["timeout"],
         interval=params["interval"],
         grace=params["failure_grace"],
+        api_just_enabled=params["api_just_enabled"],
     )
     reconciler = Reconciler(client_from_params(params), target)
     try:
@@ -173,8 +180,9 @@ def main() -> None:
             annotation={"type": "str", "default": "force-reconcile"},
             reconcile={"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
             timeout={"type": "int", "default": 900},
-            interval={"type": "float", "default": 2},
+            interval={"type": "float", "default": 1},
             failure_grace={"type": "float", "default": 90},
+            api_just_enabled={"type": "bool", "default": False},
         ),
         supports_check_mode=True,
     )

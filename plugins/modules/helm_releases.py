@@ -104,7 +104,7 @@ options:
   interval:
     description: Seconds between two looks.
     type: float
-    default: 2
+    default: 1
   failure_grace:
     description: Seconds for which a pod's failure must last before it ends the wait. A missing node or GPU is given six
       times as long, since nodes take minutes to come.
@@ -325,7 +325,7 @@ def main() -> None:
             state={"type": "str", "choices": ["present", "absent"], "default": "present"},
             wait={"type": "bool", "default": True},
             timeout={"type": "int", "default": 1800},
-            interval={"type": "float", "default": 2},
+            interval={"type": "float", "default": 1},
             failure_grace={"type": "float", "default": 45},
             pending_grace={"type": "float", "default": 30},
             helm_timeout={"type": "int", "default": 300},

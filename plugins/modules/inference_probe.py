@@ -78,7 +78,7 @@ options:
   interval:
     description: Seconds between two tries.
     type: float
-    default: 2
+    default: 1
   request_timeout:
     description: Seconds to wait for one answer.
     type: float
@@ -248,7 +248,7 @@ def main() -> None:
             prompt={"type": "str", "default": "Kubernetes is"},
             max_tokens={"type": "int", "default": 16, "no_log": False},
             timeout={"type": "int", "default": 300},
-            interval={"type": "float", "default": 2},
+            interval={"type": "float", "default": 1},
             request_timeout={"type": "float", "default": 60},
             fail={"type": "bool", "default": True},
         ),

@@ -4,11 +4,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import GoogleApiError
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession, Json, segment
+
+SIDE_BY_SIDE = 8
+ONE_LIST_FROM = 10
 
 
 @dataclass(frozen=True)
@@ -78,25 +83,70 @@ def _endpoints(answer: Json, group: str) -> list[Endpoint]:
     ]
 
 
-def one_backend_health(session: GoogleSession, project: str, region: str, name: str) -> BackendHealth:
-    """Health of one service: its description, then getHealth of each group (that is how the API asks it)."""
-    path = f"projects/{segment(project)}/regions/{segment(region)}/backendServices/{segment(name)}"
+def _describe(session: GoogleSession, path: str) -> Json | None:
+    """A service's description, None if it is not there."""
     try:
-        service = session.call("compute.regionBackendServices.get", "GET", path)
+        return session.call("compute.regionBackendServices.get", "GET", path)
     except GoogleApiError as error:
         if error.status == 404 and error.code == "NOT_FOUND":
-            return BackendHealth(name, exists=False)
+            return None
         raise
-    endpoints: list[Endpoint] = []
-    groups = [str(backend.get("group", "")) for backend in service.get("backends") or []]
-    for group in groups:
-        answer = session.call(
-            "compute.regionBackendServices.getHealth", "POST", f"{path}/getHealth", body={"group": group}
-        )
-        endpoints += _endpoints(answer, group)
-    return BackendHealth(name, tuple(endpoints), len(groups))
+
+
+def _listed(session: GoogleSession, project: str, region: str) -> dict[str, Json]:
+    """The region's services by name."""
+    path = f"projects/{segment(project)}/regions/{segment(region)}/backendServices"
+    pages = session.pages("compute.regionBackendServices.list", path, params={"maxResults": 500})
+    return {str(item["name"]): item for page in pages for item in page.get("items") or []}
 
 
 def backend_health(session: GoogleSession, project: str, region: str, names: Iterable[str]) -> list[BackendHealth]:
-    """Health of the named regional backend services, in the given order. Raises GoogleApiError."""
-    return [one_backend_health(session, project, region, name) for name in names]
+    """Health of the named regional backend services, in the given order. Raises GoogleApiError.
+
+    The API wants one question for each group of endpoints; they are asked side by side. Few services are described one
+    by one, many by the region's list.
+    """
+    known = list(names)
+    paths = [_service_path(project, region, name) for name in known]
+    with ThreadPoolExecutor(max_workers=SIDE_BY_SIDE) as workers:
+        if len(known) > ONE_LIST_FROM:
+            all_of = _listed(session, project, region)
+            services = [all_of.get(name) for name in known]
+        else:
+            services = list(workers.map(lambda path: _describe(session, path), paths))
+        groups = [
+            [str(backend.get("group", "")) for backend in (service or {}).get("backends") or []] for service in services
+        ]
+        questions = [(path, group) for path, asked in zip(paths, groups, strict=True) for group in asked]
+
+        def ask(question: tuple[str, str]) -> list[Endpoint]:
+            path, group = question
+            method = "compute.regionBackendServices.getHealth"
+            return _endpoints(session.call(method, "POST", f"{path}/getHealth", body={"group": group}), group)
+
+        answers = iter(list(workers.map(ask, questions)))
+    found = []
+    for name, service, asked in zip(known, services, groups, strict=True):
+        endpoints = tuple(endpoint for _ in asked for endpoint in next(answers))
+        found.append(BackendHealth(name, endpoints, len(asked), service is not None))
+    return found
+
+
+def backend_names(
+    session: GoogleSession, project: str, region: str, namespace: str, cluster_mark: str = ""
+) -> list[str]:
+    """Backend services that GKE's controller made for a namespace, by their names; for want of better knowledge.
+
+    Names look like gkegw1-MARK-NAMESPACE-SERVICE-PORT-HASH; cluster_mark: the MARK, which is one cluster's own.
+    """
+    path = f"projects/{segment(project)}/regions/{segment(region)}/backendServices"
+    prefix = f"gkegw1-{re.escape(cluster_mark) if cluster_mark else '[a-z0-9]{4}'}-{re.escape(namespace)}-"
+    params: dict[str, str | int | bool | list[str]] = {"filter": f'name eq "{prefix}.*"', "maxResults": 500}
+    found: list[str] = []
+    for page in session.pages("compute.regionBackendServices.list", path, params=params):
+        found += [str(item["name"]) for item in page.get("items") or []]
+    return sorted(name for name in found if re.match(prefix, name) and "serve404" not in name)
+
+
+def _service_path(project: str, region: str, name: str) -> str:
+    return f"projects/{segment(project)}/regions/{segment(region)}/backendServices/{segment(name)}"

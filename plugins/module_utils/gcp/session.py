@@ -13,6 +13,7 @@ import email.utils
 import json
 import os
 import random
+import threading
 import time
 import uuid
 from collections import Counter
@@ -129,6 +130,7 @@ class GoogleSession:
         self._transport = transport
         self._endpoints = dict(endpoints) if endpoints is not None else resolve_endpoints(None, os.environ)
         self._jitter = jitter
+        self._lock = threading.Lock()
         self._ends = None if deadline is None else self.clock.now() + deadline
 
     # --- time -----------------------------------------------------------------------------------------------------
@@ -223,7 +225,8 @@ class GoogleSession:
         self, method: str, verb: str, url: str, body: str | None, timeout: float
     ) -> Json | tuple[GoogleApiError, float | None]:
         """The answer, or the error together with the wait that the server asked for."""
-        self.calls[method] += 1
+        with self._lock:
+            self.calls[method] += 1
         try:
             reply = self._transport.send(verb, url, body=body, timeout=timeout)
         except ConnectionTrouble as trouble:

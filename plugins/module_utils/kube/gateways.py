@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,6 +170,14 @@ def backend_service_refs(gateway: dict[str, Any]) -> list[str]:
     """
     annotations = (gateway.get("metadata") or {}).get("annotations") or {}
     return [part.strip() for part in str(annotations.get(BACKEND_SERVICES) or "").split(",") if part.strip()]
+
+
+def cluster_mark(gateway: dict[str, Any]) -> str:
+    """The four characters by which GKE marks the load balancer parts of one cluster, "" where nothing tells."""
+    annotations = (gateway.get("metadata") or {}).get("annotations") or {}
+    text = " ".join(str(value) for key, value in annotations.items() if key.startswith("networking.gke.io/"))
+    match = re.search(r"\bgkegw1-([a-z0-9]{4})-", text)
+    return match[1] if match else ""
 
 
 def route_parents(route: dict[str, Any], gateway: str, namespace: str) -> list[dict[str, Any]]:

@@ -42,6 +42,7 @@ class Target:
     timeout: float = 600
     interval: float = 2
     grace: float = 90
+    api_just_enabled: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,8 @@ class Reconciler:
         fatal = problem.code if problem is not None and problem.fatal else None
         retried = self.nudged > 0 and any(self._mark.is_new(event) for event in current_warnings(seen.value.events))
         # the controller has tried again and still fails; an API that was just enabled needs the whole grace, though
-        certain = fatal if fatal == "ROUTE_REJECTED" or (retried and fatal != "NETWORK_SERVICES_API_DISABLED") else None
+        young = fatal == "NETWORK_SERVICES_API_DISABLED" and self.target.api_just_enabled
+        certain = fatal if fatal == "ROUTE_REJECTED" or (retried and not young) else None
         if problem is not None and (self._steady.seen(fatal) | self._fresh.seen(certain)):
             raise replace(problem, evidence=evidence(seen.value)).error()
         may_nudge = self.target.reconcile != "never" and self.nudged < 2 and not state.gateway.ready

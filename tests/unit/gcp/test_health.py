@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.llmd.gke.plugins.module_utils.gcp.health import Endpoint, backend_health
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.health import Endpoint, backend_health, backend_names
 
 GROUP = "https://www.googleapis.com/compute/v1/projects/my-project/zones/us-central1-a/networkEndpointGroups/neg-"
 
@@ -31,3 +31,17 @@ def test_every_group_is_asked(google: Any, error_reply: Callable[..., Any]) -> N
     assert (empty.total, empty.all_healthy, empty.exists) == (0, False, True)
     assert (gone.exists, gone.all_healthy) == (False, False)
     assert pool.as_result()["endpoints"][1]["state"] == "UNHEALTHY"
+
+
+def test_services_are_found_by_name_where_nothing_names_them(google: Any) -> None:
+    names = [
+        "gkegw1-on7z-llm-d-gaie-ips-54321-x",
+        "gkegw1-on7z-llm-d-gw-serve404-80-y",
+        "gkegw1-zzzz-llm-d-old-80-z",
+        "web",
+    ]
+    google.on("GET", "backendServices[?]", {"items": [{"name": name} for name in names]})
+    session = google.session()
+    assert backend_names(session, "my-project", "r", "llm-d", "on7z") == [names[0]]
+    assert backend_names(session, "my-project", "r", "llm-d") == [names[0], names[2]]
+    assert "filter=name+eq+%22gkegw1-on7z" in google.requests[0].url

@@ -133,7 +133,7 @@ deleted:
   returned: success
   type: list
   elements: dict
-failed:
+refused:
   description: What could not be deleted, each with code, why and remedy.
   returned: success
   type: list

@@ -66,7 +66,7 @@ def run(session: GoogleSession, wish: Wish, *, check_mode: bool) -> Json:
         "leftovers": [finding.as_result() for finding in left],
         "left": len(left),
         "deleted": [finding.as_result() for finding in ours if finding.key in gone],
-        "failed": deleted.failed if wish.delete else [],
+        "refused": deleted.failed if wish.delete else [],
         "live": live,
         "foreign": [finding.as_result() for finding in findings if finding.state == FOREIGN],
         "foreign_counts": orphans.counts(findings, FOREIGN),

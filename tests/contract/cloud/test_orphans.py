@@ -57,7 +57,7 @@ def test_thirty_of_five_hundred(emulated: Any, ready: Module, record_property: C
     started = time.monotonic()
     done = ready("orphan_scan", **wished)
     deleting = time.monotonic() - started
-    assert done["failed"] == []
+    assert done["refused"] == []
     assert (keys(done["deleted"]), done["left"], done["proven"]) == (mine, 0, True)
     assert before - existing(emulated) == mine
     again = ready("orphan_scan", **wished)
@@ -89,12 +89,12 @@ def test_a_foreign_user_keeps_a_leftover_and_is_named(emulated: Any, ready: Modu
     zoo.add("forwardingRules", REGION, "by-hand", target=zoo.link(proxy), IPAddress="203.0.113.9")
     emulated.control("seed", {"resources": zoo.resources})
     done = ready("orphan_scan", **MINE, delete=True, confirm="pattern1")
-    failed = {one["kind"]: one for one in done["failed"]}
+    failed = {one["kind"]: one for one in done["refused"]}
     assert failed["targetHttpProxies"]["code"] == "ORPHAN_IN_USE"
     assert "by-hand" in failed["targetHttpProxies"]["why"]
     assert {"urlMaps", "backendServices", "healthChecks"} <= set(failed)  # what it needs stays with it
     assert ("forwardingRules", REGION, "by-hand") in existing(emulated)
-    assert done["left"] == len(done["failed"]) > 0
+    assert done["left"] == len(done["refused"]) > 0
 
 
 def test_parts_of_a_living_cluster_are_no_leftovers(emulated: Any, ready: Module) -> None:
@@ -129,7 +129,7 @@ def test_the_release_scope_leaves_what_the_clusters_other_gateways_use(emulated:
     emulated.control("seed", {"resources": zoo.resources})
     ready("gke_cluster", **CLUSTER)
     done = ready("orphan_scan", **MINE, scope="release", delete=True, confirm="pattern1")
-    assert (keys(done["deleted"]), done["left"], done["failed"]) == (set(mine), 0, [])
+    assert (keys(done["deleted"]), done["left"], done["refused"]) == (set(mine), 0, [])
     assert ("firewalls", "global", "gkegw1-ab12-l7-default-us-central1") in existing(emulated)
 
 
@@ -153,8 +153,8 @@ def test_a_kind_that_may_not_be_read_or_deleted_is_named_and_the_rest_goes_on(em
         emulated.plant(method=method, http=403, message=words, times=100)
     done = ready("orphan_scan", **MINE, delete=True, confirm="pattern1")
     assert [one["kind"] for one in done["unread"]] == ["disks"]
-    assert {one["kind"] for one in done["failed"]} == {"firewalls"}
-    assert all(one["code"] == "PERMISSION_DENIED" for one in done["failed"])
+    assert {one["kind"] for one in done["refused"]} == {"firewalls"}
+    assert all(one["code"] == "PERMISSION_DENIED" for one in done["refused"])
     assert done["proven"] is False
     left = {key for key in mine if key in existing(emulated)}
     assert {kind for kind, _scope, _name in left} == {"disks", "firewalls"}
@@ -168,7 +168,7 @@ def test_a_disk_with_a_user_and_a_kind_to_keep_stay(emulated: Any, ready: Module
             item["body"]["users"] = [f"https://www.googleapis.com/compute/v1/projects/llmd-sandbox/{ZONE}/instances/vm"]
     emulated.control("seed", {"resources": zoo.resources})
     done = ready("orphan_scan", **MINE, delete=True, confirm="pattern1")
-    assert [(one["name"], one["code"]) for one in done["failed"]] == [("pvc-0001", "ORPHAN_IN_USE")]
+    assert [(one["name"], one["code"]) for one in done["refused"]] == [("pvc-0001", "ORPHAN_IN_USE")]
 
 
 def test_a_record_of_another_deployment_is_refused(ready: Module) -> None:

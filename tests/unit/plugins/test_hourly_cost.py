@@ -62,7 +62,7 @@ BARE = {"cluster_fee": 0, "node_address": 0, "disk_gb_month": {"pd-balanced": 0}
 
 
 def test_the_runbooks_own_figures_follow_from_what_it_leaves_out() -> None:
-    """0.81 an hour is machines and GPU alone; 0.14 (it rounds) is one CPU node alone; 0.10 is the cluster's fee alone."""
+    """0.81 an hour is machines and GPU alone; 0.14 is one CPU node alone, rounded; 0.10 is the cluster fee alone."""
     assert hourly_cost(RUNBOOK, forwarding_rules=0, overrides=BARE)["usd"] == pytest.approx(0.81, abs=0.005)
     one = [{**RUNBOOK[0], "node_count": 1}]
     assert hourly_cost(one, forwarding_rules=0, overrides=BARE)["usd"] == pytest.approx(0.14, abs=0.011)

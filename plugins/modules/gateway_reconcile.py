@@ -57,7 +57,7 @@ options:
     default: 90
   api_just_enabled:
     description:
-      - The Network Services API was enabled a moment ago, so the controller's complaint about it may be of yesterday and
+      - The Network Services API was enabled a moment ago; the controller's complaint about it may be old and
         is waited out for O(failure_grace) seconds. Otherwise it is believed once the controller has tried again.
     type: bool
     default: false

@@ -94,19 +94,23 @@ options:
   response_header:
     description: Header (with value V(true)) that the picker adds to every answer that it has handled.
     type: str
-    default: x-went-into-resp-headers
+    required: true
   success_counter:
     description: The model servers' counter of finished requests.
     type: str
-    default: vllm:request_success_total
+    required: true
   running_gauge:
     description: The model servers' gauge of requests in work.
     type: str
-    default: vllm:num_requests_running
-  picker_label:
-    description: Label of the picker's pods; its value is the pool's name with C(-epp) behind it.
+    required: true
+  picker_selector:
+    description: Label selector of the picker's pods.
     type: str
-    default: inferencepool
+    required: true
+  picker_metrics_port:
+    description: Port of the picker's metrics.
+    type: int
+    default: 9090
   request_timeout:
     description: Seconds to wait for one answer.
     type: float
@@ -273,7 +277,7 @@ def work(module: Any, report: dict[str, Any]) -> dict[str, Any]:
     claims = proof.run() if plan.claims else []
     report.update(evidence=witness.evidence(), requests=proof.asked, claims=[claim.as_dict() for claim in claims])
     if disruptions:
-        picker = Picker(client, pool.namespace, f"{params['picker_label']}={pool.name}-epp")
+        picker = Picker(client, pool.namespace, params["picker_selector"], params["picker_metrics_port"])
         disruption = Disruption(send, plan, pool, picker, params["pod_header"], params["timeout"])
         for name in disruptions:
             claims.append(getattr(disruption, name)())
@@ -302,10 +306,11 @@ def main() -> None:
             load_concurrency={"type": "int", "default": 16},
             load_seconds={"type": "int", "default": 60},
             pod_header={"type": "str", "default": ""},
-            response_header={"type": "str", "default": "x-went-into-resp-headers"},
-            success_counter={"type": "str", "default": "vllm:request_success_total"},
-            running_gauge={"type": "str", "default": "vllm:num_requests_running"},
-            picker_label={"type": "str", "default": "inferencepool"},
+            response_header={"type": "str", "required": True},
+            success_counter={"type": "str", "required": True},
+            running_gauge={"type": "str", "required": True},
+            picker_selector={"type": "str", "required": True},
+            picker_metrics_port={"type": "int", "default": 9090},
             request_timeout={"type": "float", "default": 60},
             timeout={"type": "int", "default": 600},
             fail={"type": "bool", "default": True},

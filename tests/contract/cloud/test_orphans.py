@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .orphan_zoo import MINE, REGION, ZONE, Zoo, about, ours, others
+from .orphan_zoo import MINE, REGION, ZONE, Zoo, about, others, ours
 
 Module = Callable[..., dict[str, Any]]
 SERVICES = {"services": ["compute", "container", "networkservices"]}

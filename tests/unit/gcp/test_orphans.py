@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-
 from ansible_collections.llmd.gke.plugins.module_utils.gcp import orphans
 
 WHO = orphans.Deployment(

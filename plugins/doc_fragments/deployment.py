@@ -75,11 +75,11 @@ options:
   request_counter:
     description: The picker's counter of requests.
     type: str
-    default: inference_objective_request_total
+    required: true
   response_header:
     description: Header that the picker adds to answers.
     type: str
-    default: x-went-into-resp-headers
+    required: true
   scorers:
     description: Scorers and weights that the picker must have; empty for no check.
     type: dict

@@ -24,11 +24,10 @@ options:
     type: float
     default: 1
   metrics:
-    description: Names of the model server's metrics (C(waiting), C(running), C(kv_cache), C(tokens), C(requests)) where
-      they are not vLLM's.
+    description: Names of the model server's metrics (C(waiting), C(running), C(kv_cache_usage), C(generated),
+      C(finished)), as the profile has them.
     type: dict
-    default: {}
-attributes:
+    required: true
   check_mode:
     support: full
     description: Reads as always.
@@ -114,7 +113,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=observation_spec(
             window={"type": "float", "default": 1},
-            metrics={"type": "dict", "default": {}},
+            metrics={"type": "dict", "required": True},
         ),
         supports_check_mode=True,
     )

@@ -51,7 +51,7 @@ class Plan:
     groups: int = 10
     repeats: int = 3
     request_timeout: float = 60
-    header: str = "x-went-into-resp-headers"
+    header: str = ""
     load: Limits = field(default_factory=Limits)
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
 
@@ -175,7 +175,7 @@ class Proof:
             value,
             f"{len(seen)} different prefixes went to {len(counts)} of {len(self.pods)} pods ({_shares(counts)})",
             "ROUTING_NOT_SPREAD",
-            "One pod gets (nearly) all: look whether the others are known to the picker (inference_pool_ready_pods) and"
+            "One pod gets (nearly) all: look whether the others are known to the picker (its count of ready pods) and"
             " whether other traffic loads them.",
             {"counts": counts, "null": f"one pod gets {CONCENTRATED:.0%} or more"},
         )
@@ -194,7 +194,7 @@ class Proof:
             affinity_p(groups),
             f"{stayed} of {possible} requests with a prefix seen before went to the pod that had answered it",
             "ROUTING_IGNORES_PREFIX",
-            "The prefix-cache-scorer is absent or outweighed: compare the pool release's pluginsConfigFile with the"
+            "The scorer of cached prefixes is absent or outweighed: compare the pool release's pluginsConfigFile with the"
             " profile (llmd.gke.inference_probe, check scorers).",
             {"stayed": stayed, "possible": possible, "prefixes": len(groups), "null": "the prefix does not matter"},
         )
@@ -228,7 +228,7 @@ class Proof:
             avoidance_p(share, len(idle), hits, len(during)),
             f"{victim} got {share} of {len(idle)} while idle, {hits} of {len(during)} while loaded",
             "ROUTING_IGNORES_LOAD",
-            "The queue- and kv-cache-utilization-scorer are absent or outweighed, or the picker cannot read the pods'"
+            "The scorers of queues and KV caches are absent or outweighed, or the picker cannot read the pods'"
             " metrics: compare the pool release's pluginsConfigFile and flags with the profile.",
             numbers,
         )

@@ -15,22 +15,16 @@ from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.observe im
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.read_cluster import is_model_server, is_picker
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.shapes import Finding, Json, Observation
 
-# what vLLM calls them; a profile may say otherwise
-METRICS = {
-    "waiting": "vllm:num_requests_waiting",
-    "running": "vllm:num_requests_running",
-    "kv_cache": "vllm:kv_cache_usage_perc",
-    "tokens": "vllm:generation_tokens_total",
-    "requests": "vllm:request_success_total",
-}
 Texts = Mapping[str, str]
 
 
 def status_of(
     seen: Observation, findings: list[Finding], later: Texts, seconds: float, names: Mapping[str, str]
 ) -> Json:
-    """The status as a JSON object. ``later``: metrics read ``seconds`` after the observation's; None = unknown."""
-    names = {**METRICS, **names}
+    """The status as a JSON object. ``later``: metrics read ``seconds`` after the observation's; None = unknown.
+
+    names: the model server's metrics as the profile names them: waiting, running, kv_cache_usage, generated, finished.
+    """
     servers = [_server(pod, seen, later, seconds, names) for pod in _pods(seen, is_model_server)]
     wanted = _wanted(seen)
     pickers = [pod for pod in seen.cluster.pods or [] if is_picker(pod, seen.scope)]
@@ -45,8 +39,8 @@ def status_of(
         "picker": {"ready": sum(map(is_ready, pickers)), "pods": len(pickers)},
         "queue": _sum(servers, "waiting"),
         "running": _sum(servers, "running"),
-        "kv_cache_use": _mean(servers, "kv_cache"),
-        "requests": {"picker": sum(routed) if routed else None, "model_servers": _sum(servers, "requests")},
+        "kv_cache_use": _mean(servers, "kv_cache_usage"),
+        "requests": {"picker": sum(routed) if routed else None, "model_servers": _sum(servers, "finished")},
         "tokens_per_second": _sum(servers, "tokens_per_second"),
         "window_seconds": round(seconds, 2),
         "servers": servers,
@@ -66,9 +60,9 @@ def _pods(seen: Observation, which: Callable[[Json, Observation], bool]) -> list
 def _server(pod: Json, seen: Observation, later: Texts, seconds: float, names: Mapping[str, str]) -> Json:
     before, after = seen.cluster.metrics.get(_name(pod), ""), later.get(_name(pod), "")
     values = {key: total(after or before, metric) for key, metric in names.items()}
-    start, rate = total(before, names["tokens"]), None
-    if start is not None and values["tokens"] is not None and after and seconds > 0 and values["tokens"] >= start:
-        rate = round((values["tokens"] - start) / seconds, 1)
+    start, rate = total(before, names["generated"]), None
+    if start is not None and values["generated"] is not None and after and seconds > 0 and values["generated"] >= start:
+        rate = round((values["generated"] - start) / seconds, 1)
     return {
         "pod": _name(pod),
         "node": (pod.get("spec") or {}).get("nodeName"),
@@ -130,7 +124,7 @@ def screen(status: Json) -> list[str]:
     for server in status["servers"]:
         lines.append(
             f"  {server['pod']}  {server['state']}, {_show(server['running'])} running, {_show(server['waiting'])}"
-            f" queued, KV {_percent(server['kv_cache'])}, {_show(server['tokens_per_second'])} tokens/s"
+            f" queued, KV {_percent(server['kv_cache_usage'])}, {_show(server['tokens_per_second'])} tokens/s"
         )
     nodes = status["nodes"]
     if nodes is not None:

@@ -90,9 +90,9 @@ def test_plots() -> None:
     assert len(plots.thin([(float(n), 0.0) for n in range(100_000)])) == plots.MOST_POINTS
     assert "nothing was measured" in plots.chart("a<b", "x", "y", [plots.Series("s", [])])
     one = plots.chart("t", "x", "y", [plots.Series("s", [(1.0, 2.0)], [(1.5, 2.5)], style="both")])
-    ET.fromstring(one)
+    ET.fromstring(f"<figure>{one}</figure>")
     drawn = plots.forest("t", [("ttft", 5.0, 3.0, 7.0), ("itl", 0.0, -1.0, 1.0)], "ms")
-    ET.fromstring(drawn)
+    ET.fromstring(f"<figure>{drawn}</figure>")
     assert drawn.count("<rect") == 2
 
 

@@ -101,6 +101,8 @@ def healthy() -> Callable[[], Any]:
             route="route",
             pool="gaie-pattern1",
             model="m",
+            response_header="x-went-into-resp-headers",
+            request_counter="inference_objective_request_total",
             secret="hf",
             releases=("infra-pattern1", "gaie-pattern1", "ms-pattern1"),
             scorers={"queue-scorer": 2.0},

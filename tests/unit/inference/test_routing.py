@@ -170,7 +170,15 @@ def prove(api: Any, fakes: Any, client: Any, clock: Any, monkeypatch: pytest.Mon
         pods = pods_or_error(pool)
         assert pods == PODS
         witness = Witness(pool, pods, "x-pod", clock)
-        proof = Proof(world.send, Plan("m", run="fixed"), pool, pods, witness, clock, lambda _: None)
+        proof = Proof(
+            world.send,
+            Plan("m", run="fixed", header="x-went-into-resp-headers"),
+            pool,
+            pods,
+            witness,
+            clock,
+            lambda _: None,
+        )
         return {claim.name: claim for claim in proof.run()}, witness
 
     return run
@@ -235,7 +243,9 @@ def test_a_killed_pod_is_followed_by_others(api: Any, fakes: Any, client: Any, c
             clock.at(clock.time - 1000 + 20, lambda: api.put(f"{BASE}/pod-new", back))
         return world.send(method, path, document, timeout)
 
-    disruption = Disruption(send, Plan("m", run="fixed"), pool, None, "x-pod", 60, clock, lambda _: None)  # type: ignore[arg-type]
+    disruption = Disruption(
+        send, Plan("m", run="fixed", header="x-went-into-resp-headers"), pool, None, "x-pod", 60, clock, lambda _: None
+    )  # type: ignore[arg-type]
     claim = disruption.kill_pod()
     assert claim.ok, claim.detail
     assert claim.numbers["errors"] == {"503 NO_HEALTHY_UPSTREAM": 5}
@@ -245,6 +255,7 @@ def test_a_killed_pod_is_followed_by_others(api: Any, fakes: Any, client: Any, c
 
 def test_disruptions_ask_for_consent(fakes: Any, capfd: Any) -> None:
     params = {"base_url": "http://203.0.113.7", "model": "m", "namespace": "llm-d", "pool": "p", "host": "http://x"}
+    params |= {"response_header": "h", "success_counter": "c", "running_gauge": "g", "picker_selector": "a=b"}
     for consent in ({}, {"deployment": "one"}, {"deployment": "one", "confirm": "two"}):
         result = fakes.run_module("routing_proof", capfd, {**params, "disruptions": ["kill_pod"], **consent})
         assert result["failed"]

@@ -40,8 +40,8 @@ class Scope:
     releases: tuple[str, ...] = ()
     picker_label: str = "inferencepool"
     scorers: Mapping[str, float] = field(default_factory=dict)
-    response_header: str = "x-went-into-resp-headers"
-    request_counter: str = "inference_objective_request_total"
+    response_header: str = ""
+    request_counter: str = ""
     minimum_version: str = ""
 
 

@@ -194,7 +194,7 @@ class Proof:
             affinity_p(groups),
             f"{stayed} of {possible} requests with a prefix seen before went to the pod that had answered it",
             "ROUTING_IGNORES_PREFIX",
-            "The scorer of cached prefixes is absent or outweighed: compare the pool release's pluginsConfigFile with the"
+            "The scorer of prefixes is absent or outweighed: compare the pool release's pluginsConfigFile with the"
             " profile (llmd.gke.inference_probe, check scorers).",
             {"stayed": stayed, "possible": possible, "prefixes": len(groups), "null": "the prefix does not matter"},
         )

@@ -1,4 +1,4 @@
-"""A sandbox of the tests' own, up once for the whole session, beside any that a person has running."""
+"""A sandbox of the tests' own, fresh for every test file, beside any that a person has running."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def ansible_environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     if os.geteuid() != 0:
         pytest.skip("the sandbox needs root: it makes network namespaces")

@@ -1,7 +1,4 @@
-"""The benchmark and the monitoring of a deployment, by the playbooks that a real one gets.
-
-Uses the deployment that the session's sandbox has, or makes one and takes it away again with all that it left behind.
-"""
+"""The benchmark and the monitoring of a deployment, by the playbooks that a real one gets."""
 
 from __future__ import annotations
 
@@ -22,8 +19,6 @@ pytestmark = pytest.mark.sandbox
 BENCHMARK = "playbooks/benchmark.yml"
 MONITORING = "playbooks/monitoring.yml"
 NAMESPACE = "llm-d"
-SERVICES = "http://192.0.2.10/control/services"
-STATUS = "http://192.0.2.10/control/status"
 QUICK: dict[str, Any] = {
     "benchmark_requests": 40,
     "benchmark_concurrency": [4],
@@ -37,20 +32,10 @@ needs_prometheus = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def deployed(sandbox: Sandbox) -> Iterator[Sandbox]:
-    """A sandbox with pattern 1 on it; as it was found, afterwards."""
-    if sandbox.snapshot()["clusters"]:
-        yield sandbox
-        return
-    before = set(sandbox.exec_json("curl", "-sf", STATUS)["services"])
+def deployed(sandbox: Sandbox) -> Sandbox:
     run = sandbox.playbook("playbooks/pattern1.yml")
     assert run.rc == 0, run.output[-6000:]
-    yield sandbox
-    gone = sandbox.playbook("playbooks/teardown.yml", llmd_confirm="pattern1")
-    assert gone.rc == 0, gone.output[-3000:]
-    enabled = set(sandbox.exec_json("curl", "-sf", STATUS)["services"]) - before
-    body = json.dumps({"disable": sorted(enabled)})
-    sandbox.exec("curl", "-sf", SERVICES, "-H", "Content-Type: application/json", "-d", body)
+    return sandbox
 
 
 def kubernetes(sandbox: Sandbox, *words: str) -> list[dict[str, Any]]:

@@ -92,6 +92,8 @@ class Looks:
             services=["compute.googleapis.com", "container.googleapis.com", "networkservices.googleapis.com"],
             crds=[crd["name"] for crd in profile["crds"]],
             scorers=profile["picker"]["scorers"],
+            response_header=profile["picker"]["response_header"],
+            request_counter=profile["picker"]["request_counter"],
             minimum_version=profile["gke"]["minimum_version"],
         )
         # the playbooks go through Google; KUBECONFIG here is the sandbox's own and would say nothing about identity

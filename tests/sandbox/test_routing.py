@@ -88,8 +88,7 @@ def test_a_broken_picker_is_found_out(three: Sandbox, values: dict[str, Any], mi
 def test_a_class_that_cannot_serve_a_pool_is_refused_first(three: Sandbox) -> None:
     run = three.playbook("playbooks/pattern1.yml", **THREE, llmd_gateway_class="gke-l7-global-external-managed")
     assert run.rc != 0
-    assert "GATEWAY_CLASS_UNSUPPORTED" in run.output
-    assert "Check credentials, permissions" not in run.output
+    assert "GATEWAY_CLASS_UNFIT" in run.output
 
 
 def test_disruptions_ask_for_consent(three: Sandbox) -> None:

@@ -286,9 +286,13 @@ def _why_keep(want: ProxySubnet, found: Json) -> str:
 def _delete(session: GoogleSession, want: ProxySubnet) -> None:
     started = session.clock.now()
     path = _path(want, session.project, want.name)
+    host = networks.network_ref(want.network, session.project).project
+    region = f"regions/{segment(want.region)}"
+    under_way = operations.compute_under_way(session, host, region, f"{region}/subnetworks/{want.name}")
     while True:
         try:
-            operation = session.call("compute.subnetworks.delete", "DELETE", path)
+            operation = under_way or session.call("compute.subnetworks.delete", "DELETE", path)
+            under_way = None
             operations.wait(session, operation, what=f"Deletion of subnet {want.name}", timeout=want.timeout)
             return
         except (GoogleApiError, OperationError) as error:

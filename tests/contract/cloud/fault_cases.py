@@ -172,9 +172,9 @@ CASES = (
 # Answers that are not Google's JSON at all: (name, what to plant, code).
 FOREIGN = (
     ("HTML error page", {"answer": "html"}, "GOOGLE_UNAVAILABLE"),
-    ("HTML with 403", {"answer": "html", "http": 403}, "PERMISSION_DENIED"),
-    ("HTML with 404", {"answer": "html", "http": 404}, "NOT_FOUND"),
-    ("JSON broken off", {"answer": "broken"}, "MALFORMED_ANSWER"),
+    ("HTML with 403", {"answer": "html", "http": 403}, "MALFORMED_ANSWER"),
+    ("HTML with 404", {"answer": "html", "http": 404}, "MALFORMED_ANSWER"),
+    ("JSON broken off", {"answer": "broken"}, "TRUNCATED_ANSWER"),
     ("body cut off", {"answer": "cut"}, "CONNECTION_FAILED"),
     ("connection reset", {"answer": "reset"}, "CONNECTION_FAILED"),
     ("redirect", {"answer": "redirect"}, "MALFORMED_ANSWER"),

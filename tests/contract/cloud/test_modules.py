@@ -315,7 +315,6 @@ def test_a_stockout_ends_the_wait_early_and_the_operation(
     assert ready("gke_node_pool", cluster="llm-d-cluster", **WHERE, **GPU)["changed"] is True
 
 
-@pytest.mark.parametrize("emulated", [1], indirect=True)
 @pytest.mark.parametrize("cancel", [True, False])
 def test_the_deadline_bounds_the_whole_task(emulated: Any, ready: Module, cancel: bool) -> None:
     emulated.control("speed", {"speed": 0})

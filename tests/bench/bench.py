@@ -45,7 +45,7 @@ class Memory(threading.Thread):
 
     def __init__(self, environment: dict[str, str]) -> None:
         super().__init__(daemon=True)
-        self.environment, self.peak, self.done = environment, 0, threading.Event()
+        self.environment, self.peak, self.done = environment, 0.0, threading.Event()
 
     def run(self) -> None:
         while not self.done.wait(2):
@@ -53,7 +53,7 @@ class Memory(threading.Thread):
                 status = json.loads(run(["status", "--json"], self.environment))
             except (ValueError, subprocess.CalledProcessError):
                 continue
-            self.peak = max(self.peak, int(status.get("memory_bytes") or 0))
+            self.peak = max(self.peak, float(status["memory_mb"]))
 
 
 def run(words: list[str], environment: dict[str, str]) -> str:
@@ -106,7 +106,7 @@ def main() -> int:
             show("  of which pattern1.yml", first, "s", "")
             show("second pattern1.yml, nothing to do", playbook(environment, home), "s", "<= 15 s")
             memory.done.set()
-            show("peak memory of the sandbox", memory.peak / 2**30, "GiB", "<= 6 GiB")
+            show("peak memory of the sandbox", memory.peak / 1024, "GiB", "<= 6 GiB")
         finally:
             run(["down"], environment)
     return 0

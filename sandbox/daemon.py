@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable
+from typing import NoReturn
 
 from sandbox import hub
 from sandbox.gcp.backend import ClusterBackend
@@ -27,6 +29,8 @@ from sandbox.gke import make_controllers
 from sandbox.kubernetes.manager import ClusterManager
 from sandbox.paths import API_ADDRESS, API_PORT, HUB_ADDRESS, HUB_PORT, Paths, current
 from sandbox.timing import Timing
+
+PATIENCE = 8.0  # seconds for the parts to end by themselves
 
 
 def start(paths: Paths, timing: Timing) -> list[Callable[[], object]]:
@@ -56,7 +60,7 @@ def keep_kubeconfig(world: World, backend: ClusterBackend, paths: Paths) -> None
             write_private(target, backend.admin(running[0]).kubeconfig.read_text(encoding="utf-8"))
 
 
-def main() -> int:
+def main() -> NoReturn:
     parser = argparse.ArgumentParser(prog="python -m sandbox.daemon", description=__doc__.splitlines()[0])
     parser.add_argument("--speed", type=float, default=60.0, help="how much faster than the real thing; 0: at once")
     speed: float = parser.parse_args().speed
@@ -67,10 +71,13 @@ def main() -> int:
     stops = start(current(), Timing(speed))
     logging.getLogger("sandbox.daemon").info("up, speed %g", speed)
     asked.wait()
-    for stop in reversed(stops):
-        stop()
-    return 0
+    ending = threading.Thread(target=lambda: [stop() for stop in reversed(stops)], daemon=True)
+    ending.start()
+    ending.join(PATIENCE)
+    # Threads that still wait for a cluster that is gone must not hold anybody up: what lives on has its record on disk.
+    logging.shutdown()
+    os._exit(0)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

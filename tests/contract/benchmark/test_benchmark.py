@@ -54,7 +54,7 @@ def run(**options: Any) -> dict[str, Any]:
 def test_a_benchmark_from_end_to_end(url: str, tmp_path: Path) -> None:
     options = {
         "base_url": url, "artifacts_dir": str(tmp_path), "history": str(tmp_path / "history.jsonl"),
-        "concurrency": [2, 6], "requests": 12, "slo": {"ttft": 5},
+        "concurrency": [2, 6], "requests": 12, "slo": {"ttft": 0.5},
         "expectations": [{"metric": "success", "at_least": 0.5, "better": "higher"}],
     }  # fmt: skip
     first = run(**options)
@@ -63,9 +63,8 @@ def test_a_benchmark_from_end_to_end(url: str, tmp_path: Path) -> None:
     assert first["passed"] is True
     results = first["benchmark"]["results"]
     assert [one["requests"]["ok"] for one in results] == [12, 12]
-    # Nothing can be faster than the mock server; how much slower a busy machine makes it is no verdict.
-    assert results[0]["latency"]["ttft"]["p50"]["value"] > 0.03
-    assert all(one["output_tokens_per_second"]["value"] > 0 for one in results)
+    assert 0.03 < results[0]["latency"]["ttft"]["p50"]["value"] < 0.15
+    assert results[1]["output_tokens_per_second"]["value"] > results[0]["output_tokens_per_second"]["value"]
     assert results[0]["goodput"]["kept"] == 12
     lines = (tmp_path / "requests.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 28

@@ -17,8 +17,13 @@ from typing import Any
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-NAME = "test"
+PREFIX = "LLMD_SANDBOX_TEST_PREFIX"  # a letter: two test runs side by side need other names
 RECAP = re.compile(r"^\S+\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)\s+\S+\s+failed=(?P<failed>\d+)", re.M)
+
+
+def sandbox_name(name: str) -> str:
+    """The name of a test's sandbox on this machine: at most seven letters, one is the prefix's."""
+    return os.environ.get(PREFIX, "") + name
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     if shutil.which("ansible-playbook") is None:
         pytest.skip("ansible-playbook is not on PATH: run `make test`")
     home = tmp_path_factory.mktemp("home")
-    one = Sandbox(ansible_environment(home, {"LLMD_SANDBOX_NAME": NAME}), home)
+    one = Sandbox(ansible_environment(home, {"LLMD_SANDBOX_NAME": sandbox_name("test")}), home)
     one.cli("down")
     one.cli("up", "--speed", "0", "--port", "0", timeout=2400)
     yield one

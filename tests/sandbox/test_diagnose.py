@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import REPOSITORY, Sandbox, ansible_environment
+from .conftest import REPOSITORY, Sandbox, ansible_environment, sandbox_name
 
 pytestmark = pytest.mark.sandbox
 
@@ -27,7 +27,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     if shutil.which("ansible-playbook") is None:
         pytest.skip("ansible-playbook is not on PATH: run `make test`")
     home = tmp_path_factory.mktemp("home")
-    one = Sandbox(ansible_environment(home, {"LLMD_SANDBOX_NAME": "diag"}), home)
+    one = Sandbox(ansible_environment(home, {"LLMD_SANDBOX_NAME": sandbox_name("diag")}), home)
     one.environment.setdefault("LLMD_SANDBOX_CACHE", "/var/cache/llmd-gke")
     one.cli("down")
     one.cli("up", "--speed", "0", "--port", "0", timeout=2400)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Sandbox
+from .conftest import Sandbox, sandbox_name
 
 pytestmark = pytest.mark.sandbox
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.sandbox
 @pytest.fixture
 def proxied(sandbox: Sandbox, tmp_path: Path) -> Iterator[Sandbox]:
     """An own sandbox whose playbooks are given no endpoint, only a proxy and its certificate authority."""
-    environment = {**sandbox.environment, "LLMD_SANDBOX_NAME": "proxied"}
+    environment = {**sandbox.environment, "LLMD_SANDBOX_NAME": sandbox_name("proxied")}
     own = replace(sandbox, environment=environment, home=tmp_path, runs=[])
     own.cli("down")
     own.cli("up", "--speed", "0", "--port", "0")

@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import WaitTimeout
 from ansible_collections.llmd.gke.plugins.module_utils.kube.client import KubeClient, label_selector
+from ansible_collections.llmd.gke.plugins.module_utils.kube.deadlocks import upgrade_deadlock, waits_for_gpu
 from ansible_collections.llmd.gke.plugins.module_utils.kube.events import brief, newest_first
 from ansible_collections.llmd.gke.plugins.module_utils.kube.kinds import EVENT, POD, WORKLOADS, Kind, known_kind
 from ansible_collections.llmd.gke.plugins.module_utils.kube.observing import Seen, tolerant
@@ -110,7 +111,20 @@ class Waiter:
         problems = [problem for pod in pods if (problem := self._explain_pod(pod)) is not None]
         if not pods:
             problems = self._no_pods(ref)
-        return WorkloadLook(ref, workload, pods, problems)
+        return WorkloadLook(ref, workload, pods, self._deadlock(workload, pods) or problems)
+
+    def _deadlock(self, workload: dict[str, Any], pods: list[dict[str, Any]]) -> list[Problem]:
+        """An update that waits for its own old pod is told as what it is, not as a missing GPU."""
+        if upgrade_deadlock(workload, pods) is None:
+            return []
+        events = [
+            event
+            for pod in pods
+            if waits_for_gpu(pod)
+            for event in self.client.events(str(pod["metadata"]["name"]), str(pod["metadata"].get("namespace")), "Pod")
+        ]
+        problem = upgrade_deadlock(workload, pods, events)
+        return [problem] if problem is not None else []
 
     def _explain_pod(self, pod: dict[str, Any]) -> Problem | None:
         if is_ready(pod) or (pod.get("metadata") or {}).get("deletionTimestamp"):

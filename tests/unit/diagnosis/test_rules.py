@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import gzip
 import json
 from collections.abc import Callable
@@ -31,6 +32,17 @@ def waiting_pod(pod: dict[str, Any], reason: str, message: str) -> None:
 def unschedulable(pod: dict[str, Any]) -> None:
     message = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
     pod["status"] = {"conditions": [{"type": "PodScheduled", "status": "False", "message": message}]}
+
+
+def waits_for_its_own_gpu(seen: Any) -> None:
+    """A second pod of another revision that finds no GPU, while the first one serves."""
+    old = seen.cluster.pods[1]
+    old["metadata"]["labels"]["pod-template-hash"] = "a"
+    new = copy.deepcopy(old)
+    new["metadata"].update(name="server-new", uid="uid-new", labels={"serve": "true", "pod-template-hash": "b"})
+    unschedulable(new)
+    seen.cluster.pods.append(new)
+    seen.cluster.workloads[1]["spec"].update(selector={"matchLabels": {"serve": "true"}})
 
 
 def crashed(seen: Any, log: str) -> None:
@@ -100,6 +112,7 @@ FAULTS: dict[str, Callable[[Any], Any]] = {
     "PICKER_NOT_READY": lambda s: s.cluster.workloads[0]["spec"].update(replicas=0),
     "IMAGE_PULL_FAILED": lambda s: waiting_pod(s.cluster.pods[1], "ErrImagePull", "not found"),
     "GPU_UNAVAILABLE": lambda s: unschedulable(s.cluster.pods[1]),
+    "GPU_UPGRADE_DEADLOCK": waits_for_its_own_gpu,
     "GPU_OUT_OF_MEMORY": lambda s: crashed(s, "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 500 MiB"),
     "HF_MODEL_GATED": lambda s: crashed(s, "GatedRepoError: 403 Client Error"),
     "PICKER_RBAC_FORBIDDEN": lambda s: crashed(s, 'failed to list *v1.Pod: pods is forbidden: User "x"'),

@@ -63,6 +63,46 @@ def test_a_missing_gpu_is_given_longer_than_other_failures(world: Any, client: A
     assert 270 <= clock.now() - 1000 <= 275
 
 
+def one_gpu_update(world: Any) -> None:
+    """One replica, one GPU: the old pod serves, the new one finds no GPU."""
+    for name, revision, states in (
+        ("ms-old", "a", {"Ready": "True", "PodScheduled": "True"}),
+        ("ms-new", "b", {"PodScheduled": "False"}),
+    ):
+        message = "" if revision == "a" else "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+        world.put(
+            f"/api/v1/namespaces/llm-d/pods/{name}",
+            {
+                "metadata": {"labels": {"app": "ms", "pod-template-hash": revision}},
+                "spec": {"containers": [{"name": "vllm", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]},
+                "status": {
+                    "conditions": [{"type": t, "status": status, "message": message} for t, status in states.items()]
+                },
+            },
+        )
+    status = {"replicas": 2, "updatedReplicas": 1, "availableReplicas": 1}
+    world.objects[DEPLOY].update(status=status)
+
+
+def test_an_update_that_waits_for_its_own_old_pod_ends_early(world: Any, client: Any, clock: Any) -> None:
+    one_gpu_update(world)
+    with pytest.raises(LlmdError) as caught:
+        Waiter(client, 45, clock).wait([REF], 900)
+    assert caught.value.code == "GPU_UPGRADE_DEADLOCK"
+    assert "ms-old keeps its GPU" in caught.value.why
+    assert 45 <= clock.now() - 1000 <= 50
+
+
+def test_an_update_for_which_a_node_is_being_bought_is_waited_for(
+    world: Any, fakes: Any, client: Any, clock: Any
+) -> None:
+    one_gpu_update(world)
+    growing = fakes.event("ms-new", "pod triggered scale-up", kind="Pod", type_="Normal", reason="TriggeredScaleUp")
+    world.put("/api/v1/namespaces/llm-d/events/e", growing)
+    clock.at(300, lambda: world.objects[DEPLOY].update(status={"updatedReplicas": 1, "availableReplicas": 1}))
+    assert Waiter(client, 45, clock).wait([REF], 900)[0].done
+
+
 def test_a_pod_that_comes_right_is_no_failure(world: Any, client: Any, clock: Any) -> None:
     put_pod(world, crashing(1, waiting=True))
     clock.at(40, lambda: world.objects[DEPLOY].update(status={"updatedReplicas": 1, "availableReplicas": 1}))

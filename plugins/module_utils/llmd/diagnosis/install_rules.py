@@ -10,9 +10,11 @@ from dataclasses import replace
 
 from ansible_collections.llmd.gke.plugins.module_utils.inference.metrics import compare_scorers
 from ansible_collections.llmd.gke.plugins.module_utils.kube.conditions import of_object
+from ansible_collections.llmd.gke.plugins.module_utils.kube.deadlocks import upgrade_deadlock, waits_for_gpu
 from ansible_collections.llmd.gke.plugins.module_utils.kube.events import brief, message_of
 from ansible_collections.llmd.gke.plugins.module_utils.kube.pods import explain_pod, is_ready, name_of, progress_of
 from ansible_collections.llmd.gke.plugins.module_utils.kube.problems import Problem
+from ansible_collections.llmd.gke.plugins.module_utils.kube.workloads import selector_of
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.read_cluster import (
     container_ports,
     is_model_server,
@@ -133,8 +135,18 @@ def pods(seen: Observation) -> Iterator[Problem]:
         if problem is None:
             continue
         if problem.code == "GPU_UNAVAILABLE":
-            problem = replace(problem, why=f"{problem.why} {_gpu_view(seen)}")
+            problem = _deadlock(seen, pod, events) or replace(problem, why=f"{problem.why} {_gpu_view(seen)}")
         yield problem if problem.evidence else replace(problem, evidence=brief(events))
+
+
+def _deadlock(seen: Observation, pod: Json, events: list[Json]) -> Problem | None:
+    """Whether a pod waits for a GPU that an older pod of its own Deployment keeps."""
+    for workload in seen.cluster.workloads or []:
+        wanted = selector_of(workload).items()
+        mine = [other for other in seen.cluster.pods or [] if wanted <= (other["metadata"].get("labels") or {}).items()]
+        if wanted and pod in mine and waits_for_gpu(pod):
+            return upgrade_deadlock(workload, mine, events)
+    return None
 
 
 def events_of(seen: Observation, uid: str) -> list[Json]:

@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import jinja2
 import yaml
 
 FILES = Path(__file__).resolve().parents[1] / "roles/monitoring/files"
-RULES = ("recording.yml", "alerts.yml")
+RULES = ("recording.yml", "alerts.yml", "deployment.yml")
+# What the role would have read of a deployment with a lease and a certificate.
+DEPLOYMENT = {"cost": 0.81, "lease_end": 4_000_000_000, "certificate_end": 4_000_000_000}
 PROGRAMS = ("prometheus", "promtool")
 Fetch = Callable[[str], Any]
 
@@ -39,8 +42,16 @@ def expressions(namespace: str) -> list[str]:
     return [expression.replace("$namespace", namespace) for expression in found]
 
 
-def rules(name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((FILES / "rules" / name).read_text(encoding="utf-8"))
+def rules(name: str, **found: Any) -> dict[str, Any]:
+    """A file of rules; those of a deployment with what the role would have found."""
+    if name == "deployment.yml":
+        names = {"monitoring_namespace": "llm-d", "monitoring_deployment": "pattern1"}
+        template = (FILES.parent / "templates/deployment.yml.j2").read_text(encoding="utf-8")
+        environment = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined)
+        text = environment.from_string(template).render(__monitoring_facts={**DEPLOYMENT, **found}, **names)
+    else:
+        text = (FILES / "rules" / name).read_text(encoding="utf-8")
+    loaded: dict[str, Any] = yaml.safe_load(text)
     return loaded
 
 

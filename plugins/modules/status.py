@@ -68,6 +68,7 @@ status:
     tokens_per_second: 121.5
     window_seconds: 1.0
     nodes: {default-pool: 2, nvidia-t4-pool: 1}
+    lease: {state: running, until: "2026-11-24T08:00:00+00:00", hours_left: 7.9, expired: false, paused_since: ""}
     findings: []
 screen:
   description: The same as lines for a person.
@@ -85,6 +86,7 @@ error:
   sample: {code: UNAUTHENTICATED, what: "...", remedy: "..."}
 """
 
+import datetime
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -123,7 +125,8 @@ def main() -> None:
         later, seconds = second_look(look, module.params["window"])
     except LlmdError as error:
         fail(module, error, api_calls={})
-    status: dict[str, Any] = redact(status_of(seen, diagnose(seen), later, seconds, module.params["metrics"]))
+    now = datetime.datetime.now(datetime.UTC)
+    status: dict[str, Any] = redact(status_of(seen, diagnose(seen), later, seconds, module.params["metrics"], now))
     calls = dict(look.session.calls) if look.session is not None else {}
     lines = [redact_text(line) for line in screen(status)]
     module.exit_json(changed=False, status=status, screen=lines, api_calls=calls)

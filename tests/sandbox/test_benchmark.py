@@ -146,6 +146,11 @@ def test_the_objects_are_those_of_the_role_and_a_second_run_changes_nothing(depl
     shipped = {rule["alert"]: rule["expr"] for rule in prometheus.rules("alerts.yml")["groups"][0]["rules"]}
     assert {rule["alert"]: rule["expr"] for rule in alerts["spec"]["groups"][0]["rules"]} == shipped
     assert "{{ $labels." in json.dumps(alerts)
+    (own,) = (one for one in kubernetes(deployed, "rules") if one["metadata"]["name"].endswith("-deployment"))
+    (cost,) = own["spec"]["groups"][0]["rules"]  # no lease was set, and the endpoint has no certificate
+    assert cost["record"] == "llmd:cost_running:usd_per_hour"
+    assert cost["labels"] == {"namespace": NAMESPACE, "deployment": "pattern1"}
+    assert float(cost["expr"].removeprefix("vector(").rstrip(")")) > 0
     (dashboard,) = deployed.snapshot()["dashboards"].values()
     assert dashboard["labels"]["llmd-deployment"] == "pattern1"
     ours = {one["metadata"]["name"] for one in kubernetes(deployed, "podmonitorings")}

@@ -54,6 +54,7 @@ def test_status_is_one_screen_without_unknowns(deployed: Sandbox) -> None:
     assert status["last_verify"]["passed"] is True
     assert status["cost"]["usd"] > 0
     assert status["findings"] == []
+    assert status["lease"]["state"] == "none"
     assert None not in (status["queue"], status["kv_cache_use"], status["tokens_per_second"])
     assert "1 of 1 ready" in shown(run.output)
 

@@ -123,7 +123,7 @@ def run(plan: Plan, *, progress: Callable[[str], Any], keep: Callable[[Outcome],
     Raises ConfigurationError before anything is sent; failures of the endpoint are counted in the report.
     """
     plan.check()
-    outcome = Outcome(_head(plan))
+    outcome = Outcome(head(plan))
     report = outcome.report
     if plan.calibrate:
         top = max(int(load.level) if load.mode == "closed" else min(64, load.max_in_flight) for load in plan.loads)
@@ -136,7 +136,7 @@ def run(plan: Plan, *, progress: Callable[[str], Any], keep: Callable[[Outcome],
                 os.makedirs(plan.directory, exist_ok=True)
                 stream = stack.enter_context(open(Path(plan.directory) / "requests.jsonl", "w", encoding="utf-8"))
         asyncio.run(_measure(plan, outcome, stream, progress, keep))
-    _judge(plan, outcome)
+    judge(plan, outcome)
     keep(outcome)
     return outcome
 
@@ -156,7 +156,8 @@ def writing(where: str) -> Iterator[None]:
         ) from error
 
 
-def _head(plan: Plan) -> dict[str, Any]:
+def head(plan: Plan) -> dict[str, Any]:
+    """The report before anything was measured."""
     spec = plan.spec
     return {
         "schema": SCHEMA,
@@ -233,7 +234,7 @@ async def _measure(
                     compare.Side(plan.against.label, other, second),
                 )
                 results = await compare.run_interleaved(*pair, load, plan.groups, context)
-        _take(plan, outcome, results)
+        take(plan, outcome, results)
         if first.wraps or second.wraps:
             outcome.report["notes"] = [WRAPPED]
         keep(outcome)
@@ -241,8 +242,8 @@ async def _measure(
             break
 
 
-def _take(plan: Plan, outcome: Outcome, results: Mapping[str, LoadResult]) -> None:
-    """Figures of a level into the report."""
+def take(plan: Plan, outcome: Outcome, results: Mapping[str, LoadResult]) -> None:
+    """Figures of a level into the report, and of its two targets against each other."""
     report = outcome.report
     for result in results.values():
         outcome.results.append(result)
@@ -258,7 +259,7 @@ def _take(plan: Plan, outcome: Outcome, results: Mapping[str, LoadResult]) -> No
             report["comparisons"].append({"level": results["a"].load.level, **found})
 
 
-def _judge(plan: Plan, outcome: Outcome) -> None:
+def judge(plan: Plan, outcome: Outcome) -> None:
     """Hold the figures against expectations and against the last run like this one."""
     report = outcome.report
     report["ended"] = now_text()

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import leases
 from ansible_collections.llmd.gke.plugins.module_utils.inference.metrics import total
 from ansible_collections.llmd.gke.plugins.module_utils.kube.gateways import address_of
 from ansible_collections.llmd.gke.plugins.module_utils.kube.pods import is_ready, progress_of
@@ -19,7 +21,12 @@ Texts = Mapping[str, str]
 
 
 def status_of(
-    seen: Observation, findings: list[Finding], later: Texts, seconds: float, names: Mapping[str, str]
+    seen: Observation,
+    findings: list[Finding],
+    later: Texts,
+    seconds: float,
+    names: Mapping[str, str],
+    now: datetime.datetime,
 ) -> Json:
     """The status as a JSON object. ``later``: metrics read ``seconds`` after the observation's; None = unknown.
 
@@ -45,6 +52,7 @@ def status_of(
         "window_seconds": round(seconds, 2),
         "servers": servers,
         "nodes": seen.google.pool_sizes,
+        "lease": _lease(seen, now),
         "findings": [{"code": f.problem.code, "severity": f.severity, "what": f.problem.what} for f in findings],
     }
 
@@ -100,6 +108,15 @@ def _endpoint(seen: Observation) -> str:
     return f"http://{address}" if address else ""
 
 
+def _lease(seen: Observation, now: datetime.datetime) -> Json | None:
+    """Until when the deployment is wanted, from the cluster's labels; None where Google could not be asked."""
+    if seen.google.cluster is None:
+        return None
+    if not seen.google.cluster:
+        return leases.Lease("no_cluster").as_result()
+    return leases.read(dict(seen.google.cluster.get("resourceLabels") or {}), now).as_result()
+
+
 def _models(seen: Observation) -> list[str] | None:
     answer = seen.answers.get(MODELS)
     if answer is None or answer.status != 200:
@@ -129,9 +146,22 @@ def screen(status: Json) -> list[str]:
     nodes = status["nodes"]
     if nodes is not None:
         lines.append("nodes       " + ", ".join(f"{name} {size}" for name, size in sorted(nodes.items())))
+    lines.append(f"lease       {_show_lease(status['lease'])}")
     found = [f"{entry['severity']} {entry['code']}" for entry in status["findings"]]
     lines.append("health      " + ("; ".join(found) + " (playbooks/diagnose.yml says more)" if found else "no finding"))
     return lines
+
+
+def _show_lease(lease: Json | None) -> str:
+    if lease is None:
+        return "?"
+    text = {
+        "none": "none: nothing takes this deployment away by itself",
+        "no_cluster": "there is no cluster",
+        "running": f"until {lease['until']}, {lease['hours_left']:g} h left",
+        "expired": f"OVER since {lease['until']} (playbooks/lease.yml extends it, playbooks/reap.yml ends it)",
+    }[str(lease["state"])]
+    return text + (f"; paused since {lease['paused_since']}" if lease["paused_since"] else "")
 
 
 def _show(value: Any) -> str:

@@ -20,7 +20,7 @@ Make = Callable[..., Record]
 
 def outcome(record: Make, *, label: str = "gate<way", failures: int = 1) -> job.Outcome:
     plan = job.Plan(Target.parse("http://127.0.0.1:1", label), Spec("m&m"), [Load(level=2)])
-    found = job.Outcome(job._head(plan))
+    found = job.Outcome(job.head(plan))
     records = [record(intended=number * 0.3, first=number * 0.3 + 0.1 + number / 1000) for number in range(50)]
     records += [record(cause="unavailable", detail="HTTP 503: <full>", first=None, last=None)] * failures
     result = LoadResult(plan.loads[0], label, records, ended=15.3)

@@ -24,7 +24,7 @@ import yaml
 from sandbox import paths
 
 FOLDER = Path(__file__).resolve().parent
-CHARTS = ("llm-d-infra", "inferencepool", "llm-d-modelservice")
+CHARTS = ("llm-d-infra", "inferencepool", "llm-d-modelservice", "body-based-routing")
 GENERATIONS = "generations"
 MERGED = ("Chart.yaml", "values.yaml", "values.schema.json")
 

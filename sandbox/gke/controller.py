@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sandbox.gke import conditions, gateway, loadbalancer, parts, pools, routes
+from sandbox.gke import conditions, extensions, gateway, loadbalancer, parts, pools, routes
 from sandbox.gke.compute import Place, World, place_of
 from sandbox.gke.envoy import EnvoyFleet
 from sandbox.gke.events import Recorder
+from sandbox.gke.extensions import Verdict
 from sandbox.gke.gateway import Durations, Progress, Step
 from sandbox.gke.health import Prober
 from sandbox.gke.kubeapi import PASSING, Admin, ApiError, Cache, Client, Object
@@ -50,6 +51,7 @@ class Pass:
     kept: list[Configuration] = field(default_factory=list)  # live ones and those on the way
     addresses: dict[str, str] = field(default_factory=dict)
     bindings: list[tuple[Binding, bool, str]] = field(default_factory=list)  # binding, reconciled, problem
+    extensions: list[Verdict] = field(default_factory=list)
     moments: list[float] = field(default_factory=list)
     drained: list[Object] = field(default_factory=list)
 
@@ -130,6 +132,7 @@ class GatewayController:
             elif klass is not None:
                 self._gateway(current, item)
         self._statuses.write(current.snapshot, current.bindings)
+        self._statuses.extensions(current.snapshot, current.extensions, current.live)
         self._serving.update(
             current.snapshot, current.planner, current.zones, current.live, current.kept, current.addresses
         )
@@ -173,13 +176,15 @@ class GatewayController:
         item = self._finalizer(item)
         bindings = routes.bind_all(current.snapshot, item, klass)
         before = self._progress.get(item["metadata"]["uid"])
-        config = gateway.configuration(item, klass, bindings, before.routes_live() if before else set())
+        asked, verdicts = extensions.of_gateway(current.snapshot, item, klass)
+        current.extensions += verdicts
+        config = gateway.configuration(item, klass, bindings, before.routes_live() if before else set(), asked)
         problem = gateway.translate_problem(item, bindings, self._known_address(klass.regional, current.planner.place))
         cause = gateway.trigger(item, config, problem)
         problem = problem or self._gce_problem(current.planner, config, any(each.routes_pool() for each in bindings))
         if before is None:
             before = self._resume(current, item, cause, config, problem)
-            config = gateway.configuration(item, klass, bindings, before.routes_live())
+            config = gateway.configuration(item, klass, bindings, before.routes_live(), asked)
             cause = gateway.trigger(item, config, problem if problem and problem.stage == "translate" else None)
         done = gateway.step(before, cause, config, problem, current.now, self._durations())
         self._progress[item["metadata"]["uid"]] = done.progress
@@ -288,9 +293,10 @@ class GatewayController:
 
     def _annotate(self, current: Pass, item: Object, live: Configuration, made: list[Part], arrived: bool) -> None:
         meta = item["metadata"]
-        extension = [current.planner.gateway_name(live, "extension")]
-        pool_extensions = extension if live.routes_pools() else []
-        wanted = parts.annotation_values(current.planner.place, made, pool_extensions)
+        name_of = current.planner.gateway_name
+        traffic = [name_of(live, "extension")] if live.routes_pools() else []
+        routing = [name_of(live, "route-extension")] if live.extension is not None else []
+        wanted = parts.annotation_values(current.planner.place, made, traffic, routing)
         have = meta.get("annotations") or {}
         change = {key: value for key, value in wanted.items() if have.get(key) != value}
         if arrived:

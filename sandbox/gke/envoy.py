@@ -111,7 +111,7 @@ class EnvoyFleet:
         files = xds.files(self._sites.values(), self._xds)
         for name, text in files.items():
             write(self._xds / name, text)
-        for path in self._xds.glob("rds-*.json"):
+        for path in self._xds.glob("?ds-*.json"):
             if path.name not in files:
                 path.unlink(missing_ok=True)
         if wanted and self._process() is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sandbox.gke.conditions import EPOCH, Condition, condition, merge
 from sandbox.gke.kubeapi import Object
-from sandbox.gke.model import CLASSES, Configuration, GatewayClass, Problem, canonical
+from sandbox.gke.model import CLASSES, Configuration, Extension, GatewayClass, Problem, canonical
 from sandbox.gke.routes import PROTOCOLS, Binding, listeners_with_rules
 from sandbox.gke.snapshot import GATEWAY_GROUP, generation, qualified
 
@@ -33,13 +33,20 @@ def class_of(gateway: Object) -> GatewayClass | None:
 # --- translation -------------------------------------------------------------------------------------------------
 
 
-def configuration(gateway: Object, klass: GatewayClass, bindings: Iterable[Binding], live: set[str]) -> Configuration:
+def configuration(
+    gateway: Object,
+    klass: GatewayClass,
+    bindings: Iterable[Binding],
+    live: set[str],
+    extension: Extension | None = None,
+) -> Configuration:
     """What the Gateway asks of its load balancer. ``live``: routes that serve already."""
     meta = gateway["metadata"]
     addresses = gateway["spec"].get("addresses") or []
     named = [item["value"] for item in addresses if item.get("type") == "NamedAddress"]
     listeners = listeners_with_rules(gateway, bindings, live)
-    return Configuration(meta["namespace"], meta["name"], klass, listeners, named[0] if named else "")
+    address = named[0] if named else ""
+    return Configuration(meta["namespace"], meta["name"], klass, listeners, address, extension)
 
 
 def translate_problem(
@@ -80,12 +87,13 @@ def gce_problem(
 ) -> Problem | None:
     """What Google Cloud refuses: the forwarding rule without a proxy-only subnet, the extension without its API.
 
-    ``pools``: whether an InferencePool is routed (its picker becomes a traffic extension), with pods or without.
+    ``pools``: whether an InferencePool is routed (its picker becomes a traffic extension), with pods or without. A
+    routing extension needs the same API.
     """
     if config.klass.regional and not proxy_subnet:
         text = f"Insert: Invalid value for field 'resource.target': '{target}'. {NO_PROXY_SUBNET}"
         return Problem("gce", f"generic::invalid_argument: error ensuring load balancer: {text}")
-    if pools and not network_services:
+    if (pools or config.extension is not None) and not network_services:
         return Problem("gce", f"generic::failed_precondition: error ensuring load balancer: {NO_NETWORK_SERVICES}")
     return None
 

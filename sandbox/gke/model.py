@@ -12,7 +12,10 @@ CONTROLLER = "networking.gke.io/gateway"
 
 @dataclass(frozen=True)
 class GatewayClass:
-    """One GatewayClass of GKE. ``internal``: an address of the VPC; ``inference``: takes InferencePools."""
+    """One GatewayClass of GKE. ``internal``: an address of the VPC; ``inference``: takes InferencePools.
+
+    The classes that take InferencePools are those that take GCPRoutingExtensions, too.
+    """
 
     name: str
     scheme: str
@@ -76,6 +79,24 @@ class Picker:
     service: str
     port: int
     fail_open: bool = False
+
+
+@dataclass(frozen=True)
+class Extension:
+    """The callout of a GCPRoutingExtension: a Service that is asked before a route is chosen.
+
+    ``body``: requestBodySendMode, or empty where only headers are sent. ``trailers``: whether trailers are sent too.
+    """
+
+    name: str
+    namespace: str
+    service: str
+    port: int
+    authority: str = ""
+    body: str = ""
+    trailers: bool = False
+    fail_open: bool = False
+    health: HealthCheck = field(default_factory=lambda: HealthCheck(kind="TCP"))
 
 
 @dataclass(frozen=True)
@@ -143,6 +164,7 @@ class Configuration:
     klass: GatewayClass
     listeners: tuple[Listener, ...]
     named_address: str = ""
+    extension: Extension | None = None
 
     def backends(self) -> list[Backend]:
         """Distinct backends, in a stable order."""

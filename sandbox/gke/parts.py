@@ -47,6 +47,7 @@ PREFIX = "networking.gke.io/"
 PROBE_RANGES = ["130.211.0.0/22", "35.191.0.0/16"]  # Google's health checkers
 SERVE404 = "gw-serve404"
 _SERVE404_PORT = 80
+CALLOUT = "Callout"  # kind of a backend that the load balancer asks (picker, routing extension)
 
 Key = tuple[str, str, str]  # family, scope, name
 
@@ -86,9 +87,8 @@ class Planner:
     ) -> list[Part]:
         """Every part in order of making. Without ``address``: only what comes before the forwarding rule."""
         used = config.backends()
-        pickers = [_picker_backend(backend) for backend in used if backend.picker]
         default = Backend("Service", config.namespace, SERVE404, SERVE404, _SERVE404_PORT)
-        distinct = {backend.key: backend for backend in [default, *used, *pickers]}
+        distinct = {backend.key: backend for backend in [default, *used, *callout_backends(config)]}
         found = [self._firewall(config, proxy_range)]
         for backend in distinct.values():
             found += self._backend(config, backend, zones if backend is not default else ())
@@ -151,7 +151,7 @@ class Planner:
         groups = [self._neg(backend, zone, description) for zone in sorted(set(zones))]
         body: Json = {
             "description": description,
-            "protocol": "HTTP2" if backend.kind == "Picker" else "HTTP",
+            "protocol": "HTTP2" if backend.kind == CALLOUT else "HTTP",
             "loadBalancingScheme": config.klass.scheme,
             "timeoutSec": backend.timeout,
             "sessionAffinity": "NONE",
@@ -261,12 +261,16 @@ def _picker_backend(backend: Backend) -> Backend:
     picker = backend.picker
     assert picker is not None
     check = HealthCheck(kind="TCP")
-    return Backend("Picker", picker.namespace, picker.service, picker.service, picker.port, health=check)
+    return Backend(CALLOUT, picker.namespace, picker.service, picker.service, picker.port, health=check)
 
 
-def picker_backends(config: Configuration) -> list[Backend]:
-    """The pickers of a configuration's pools, each as a backend."""
-    return [_picker_backend(backend) for backend in config.backends() if backend.picker]
+def callout_backends(config: Configuration) -> list[Backend]:
+    """What the load balancer asks, each as a backend: the pickers of the pools, and the routing extension."""
+    found = [_picker_backend(backend) for backend in config.backends() if backend.picker]
+    asked = config.extension
+    if asked is not None:
+        found.append(Backend(CALLOUT, asked.namespace, asked.service, asked.service, asked.port, health=asked.health))
+    return found
 
 
 def health_body(check: HealthCheck) -> Json:
@@ -309,16 +313,18 @@ def url_match(match: Any) -> Json:
     return found
 
 
-def annotation_values(place: Place, parts: Iterable[Part], pools: Iterable[str] = ()) -> dict[str, str]:
-    """The Gateway's annotations that name its parts. ``pools``: names of its traffic extensions."""
+def annotation_values(
+    place: Place, parts: Iterable[Part], pools: Iterable[str] = (), routing: Iterable[str] = ()
+) -> dict[str, str]:
+    """The Gateway's annotations that name its parts. ``pools``, ``routing``: its traffic and route extensions."""
     listed: dict[str, list[str]] = {word: [] for word in [*ANNOTATIONS.values(), *_EMPTY]}
     for part in parts:
         if part.family in ANNOTATIONS:
             path = f"/projects/{place.number}/{part.scope}/{part.family}/{part.name}"
             listed[ANNOTATIONS[part.family]].append(path)
-    for name in pools:
-        path = f"/projects/{place.number}/locations/{place.region}/lbTrafficExtensions/{name}"
-        listed["lb-traffic-extensions"].append(path)
+    where = f"/projects/{place.number}/locations/{place.region}"
+    listed["lb-traffic-extensions"] += [f"{where}/lbTrafficExtensions/{name}" for name in pools]
+    listed["lb-route-extensions"] += [f"{where}/lbRouteExtensions/{name}" for name in routing]
     return {PREFIX + word: ", ".join(sorted(values)) for word, values in sorted(listed.items())}
 
 

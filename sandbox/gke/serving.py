@@ -10,10 +10,10 @@ from sandbox.gke.conditions import condition, merge
 from sandbox.gke.envoy import EnvoyFleet
 from sandbox.gke.health import Prober, Target
 from sandbox.gke.kubeapi import PASSING, ApiError, Cache, Client, Object
-from sandbox.gke.model import Backend, Configuration
+from sandbox.gke.model import Backend, Configuration, Extension, Picker
 from sandbox.gke.parts import Planner
 from sandbox.gke.snapshot import SERVICE_NEG, Snapshot
-from sandbox.gke.xds import Frontend, Origin, Site
+from sandbox.gke.xds import Callout, Frontend, Origin, Site
 
 _NEG_LABEL = "networking.gke.io/managed-by"
 _NEG_MANAGER = "neg-controller"
@@ -50,7 +50,7 @@ class Serving:
         backends: dict[tuple[str, str, int], Backend] = {}
         targets: dict[str, Target] = {}
         for config in kept:
-            for backend in [*config.backends(), *parts.picker_backends(config)]:
+            for backend in [*config.backends(), *parts.callout_backends(config)]:
                 backends[backend.key] = backend
                 endpoints = tuple(pools.endpoints_of(snapshot, *backend.key))
                 target = Target(backend.health, endpoints, planner.neg_name(backend), tuple(zones))
@@ -70,6 +70,7 @@ class Serving:
     ) -> Site:
         frontends = []
         origins: dict[tuple[str, str, int], Origin] = {}
+        callouts: dict[Extension, Callout] = {}
         for name, address in sorted(addresses.items()):
             gateway = snapshot.find("Gateway", *name.split("/", 1)) or {}
             config = live.get(name)
@@ -77,12 +78,21 @@ class Serving:
             ports = {int(item["port"]) for item in gateway.get("spec", {}).get("listeners") or []}
             ports |= {item.port for item in listeners}
             for port in sorted(ports):
-                frontends.append(Frontend(address, port, tuple(item for item in listeners if item.port == port)))
+                mine = tuple(item for item in listeners if item.port == port)
+                frontends.append(Frontend(address, port, mine, config.extension if config else None))
             if config is not None:
+                if config.extension is not None:
+                    callouts[config.extension] = self._callout(snapshot, config.extension)
                 for backend in config.backends():
                     service = planner.backend_name(config, backend)
                     origins[backend.key] = self._origin(snapshot, service, backend)
-        return Site(self._owner, tuple(frontends), tuple(origins[key] for key in sorted(origins)))
+        ordered = tuple(origins[key] for key in sorted(origins))
+        return Site(self._owner, tuple(frontends), ordered, tuple(callouts.values()))
+
+    def _callout(self, snapshot: Snapshot, extension: Extension) -> Callout:
+        """A routing extension with the ready pods behind its Service."""
+        service = Picker(extension.namespace, extension.service, extension.port)
+        return Callout(extension, tuple(pools.picker_addresses(snapshot, service)))
 
     def _origin(self, snapshot: Snapshot, service: str, backend: Backend) -> Origin:
         healthy = self._prober.healthy(service)

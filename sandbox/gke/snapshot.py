@@ -19,6 +19,7 @@ REFERENCE_GRANT = Resource(GATEWAY_GROUP, "v1beta1", "referencegrants", "Referen
 POOL = Resource(INFERENCE_GROUP, "v1", "inferencepools", "InferencePool")
 HEALTH_POLICY = Resource(GKE_GROUP, "v1", "healthcheckpolicies", "HealthCheckPolicy")
 BACKEND_POLICY = Resource(GKE_GROUP, "v1", "gcpbackendpolicies", "GCPBackendPolicy")
+ROUTING_EXTENSION = Resource(GKE_GROUP, "v1", "gcproutingextensions", "GCPRoutingExtension")
 SERVICE_NEG = Resource(GKE_GROUP, "v1beta1", "servicenetworkendpointgroups", "ServiceNetworkEndpointGroup")
 SERVICE = Resource("", "v1", "services", "Service")
 SLICE = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
@@ -34,6 +35,7 @@ WATCHED = (
     POOL,
     HEALTH_POLICY,
     BACKEND_POLICY,
+    ROUTING_EXTENSION,
     SERVICE_NEG,
     SERVICE,
     SLICE,
@@ -41,7 +43,17 @@ WATCHED = (
     NODE,
     NAMESPACE,
 )
-MANAGED = (GATEWAY, GATEWAY_CLASS, HTTP_ROUTE, REFERENCE_GRANT, POOL, HEALTH_POLICY, BACKEND_POLICY, SERVICE_NEG)
+MANAGED = (
+    GATEWAY,
+    GATEWAY_CLASS,
+    HTTP_ROUTE,
+    REFERENCE_GRANT,
+    POOL,
+    HEALTH_POLICY,
+    BACKEND_POLICY,
+    ROUTING_EXTENSION,
+    SERVICE_NEG,
+)
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from sandbox.gke import gateway, policies, pools, routes
+from sandbox.gke import extensions, gateway, policies, pools, routes
 from sandbox.gke.conditions import status_of
 from sandbox.gke.events import Recorder
+from sandbox.gke.extensions import Verdict
 from sandbox.gke.gateway import Progress
 from sandbox.gke.kubeapi import PASSING, ApiError, Cache, Client, Object, Resource, key_of
-from sandbox.gke.model import CONTROLLER
+from sandbox.gke.model import CONTROLLER, Configuration
 from sandbox.gke.routes import Binding
-from sandbox.gke.snapshot import BACKEND_POLICY, GATEWAY, HEALTH_POLICY, HTTP_ROUTE, POOL, Snapshot, qualified
+from sandbox.gke.snapshot import (
+    BACKEND_POLICY,
+    GATEWAY,
+    HEALTH_POLICY,
+    HTTP_ROUTE,
+    POOL,
+    ROUTING_EXTENSION,
+    Snapshot,
+    qualified,
+)
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +131,31 @@ class StatusWriter:
                 self._events.record(item, "SYNC", f"{what} was a success")
             elif reason != "TargetNotFound":  # charts make the policy before its target
                 self._events.record(item, "SYNC", f"{what} failed: {reason}: {message}", warning=True)
+
+    def extensions(self, snapshot: Snapshot, verdicts: Iterable[Verdict], live: Mapping[str, Configuration]) -> None:
+        """Write the status of the GCPRoutingExtensions. ``live``: what each Gateway (namespace/name) serves."""
+        serving: dict[tuple[str, str], str] = {}
+        for config in live.values():
+            if config.extension is not None:
+                serving[config.namespace, config.name] = config.extension.name
+        by_item: dict[tuple[str, str], list[Verdict]] = {}
+        for verdict in verdicts:
+            by_item.setdefault(key_of(verdict.item), []).append(verdict)
+        for item in snapshot.all(extensions.KIND):
+            if not item["metadata"].get("deletionTimestamp"):
+                mine = [*by_item.get(key_of(item), []), *extensions.lost(snapshot, item)]
+                self._extension(item, mine, extensions.ancestors(item, mine, serving))
+
+    def _extension(self, item: Object, verdicts: Iterable[Verdict], wanted: list[Object]) -> None:
+        have = (item.get("status") or {}).get("ancestors") or []
+        if wanted == have or not self._put(ROUTING_EXTENSION, item, {"ancestors": wanted}):
+            return
+        what = f'Application of {ROUTING_EXTENSION.kind} "{qualified(item)}"'
+        for verdict in verdicts:
+            if not verdict.reason:
+                self._events.record(item, "SYNC", f"{what} was a success")
+            elif verdict.reason != "TargetNotFound":  # charts make it before, or without, its Gateway
+                self._events.record(item, "SYNC", f"{what} failed: {verdict.reason}: {verdict.message}", warning=True)
 
 
 def _conditions_for(parents: list[Object], binding: Binding) -> list[Object]:

@@ -2,7 +2,11 @@
 
 One listener for each address and port, its routes by file (RDS) so that a change of routes keeps connections. The
 endpoint picker is one ext_proc filter: silent by itself, pointed at a pool's picker by the route's own settings, so
-that any number of pools can stand behind one listener.
+that any number of pools can stand behind one listener. The routing extension is another one before it, pointed at its
+service by the settings of the whole route configuration: it comes and goes without a new listener.
+
+What is asked (pickers, routing extensions) has its addresses in a file of its own (EDS): a cluster that CDS changes is
+a new cluster, which would end the streams to the old one, and with them the requests they decide about.
 """
 
 from __future__ import annotations
@@ -14,8 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.gke import names
-from sandbox.gke.model import Backend, Listener
-from sandbox.gke.xds_routes import EXT_PROC, FAULT, TYPE, cluster_name, picker_name, route_configuration
+from sandbox.gke.model import Backend, Extension, Listener
+from sandbox.gke.xds_routes import (
+    EXT_PROC,
+    FAULT,
+    ROUTING,
+    TYPE,
+    cluster_name,
+    extension_name,
+    picker_name,
+    route_configuration,
+)
 
 Json = dict[str, Any]
 Address = tuple[str, int]
@@ -32,6 +45,7 @@ class Frontend:
     address: str
     port: int
     listeners: tuple[Listener, ...] = ()
+    extension: Extension | None = None
 
     @property
     def name(self) -> str:
@@ -48,12 +62,21 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Callout:
+    """A routing extension and the addresses of its pods."""
+
+    extension: Extension
+    addresses: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True)
 class Site:
     """All that one cluster's Gateways put into Envoy. ``owner`` is the cluster's key."""
 
     owner: str
     frontends: tuple[Frontend, ...] = ()
     origins: tuple[Origin, ...] = field(default=())
+    callouts: tuple[Callout, ...] = ()
 
 
 def bootstrap(folder: Path, admin: Address) -> Json:
@@ -78,19 +101,23 @@ def file_source(folder: Path, name: str) -> Json:
 
 
 def files(sites: Iterable[Site], folder: Path) -> dict[str, str]:
-    """Every xDS file by name, in the order of writing: clusters, then routes, then listeners."""
+    """Every xDS file by name, in the order of writing: endpoints, clusters, routes, listeners."""
     ordered = sorted(sites, key=lambda site: site.owner)
     clusters = [_static_cluster(NO_PICKER, ())]
+    endpoints: dict[str, Json] = {}
     routes: dict[str, Json] = {}
     listeners = []
     for site in ordered:
-        clusters += site_clusters(site)
+        endpoints.update({eds_file(name): _assignment(name, found) for name, found in asked(site).items()})
+        clusters += site_clusters(site, folder)
         for frontend in site.frontends:
             name = f"rds-{frontend.name}.json"
             routes[name] = _routes(site.owner, frontend)
             listeners.append(listener(frontend, file_source(folder, name)))
     kinds = f"{TYPE}config."
-    result = {"cds.json": _discovery(f"{kinds}cluster.v3.Cluster", clusters)}
+    load = f"{kinds}endpoint.v3.ClusterLoadAssignment"
+    result = {name: _discovery(load, [assignment]) for name, assignment in endpoints.items()}
+    result["cds.json"] = _discovery(f"{kinds}cluster.v3.Cluster", clusters)
     for name, route in routes.items():
         result[name] = _discovery(f"{kinds}route.v3.RouteConfiguration", [route])
     result["lds.json"] = _discovery(f"{kinds}listener.v3.Listener", listeners)
@@ -119,21 +146,36 @@ def static_config(sites: Iterable[Site], admin: Address) -> Json:
 
 
 def _routes(owner: str, frontend: Frontend) -> Json:
-    return route_configuration(owner, frontend.name, frontend.port, frontend.listeners)
+    return route_configuration(owner, frontend.name, frontend.port, frontend.listeners, frontend.extension)
 
 
 # --- clusters ----------------------------------------------------------------------------------------------------
 
 
-def site_clusters(site: Site) -> list[Json]:
-    """Clusters of a site's backends, and of their pickers."""
+def asked(site: Site) -> dict[str, tuple[Address, ...]]:
+    """Addresses of what a site's load balancers ask, by cluster: the pickers and the routing extensions."""
+    found = {}
+    for origin in sorted(site.origins, key=lambda item: item.backend.key):
+        if origin.backend.picker is not None:
+            found[picker_name(site.owner, origin.backend)] = origin.pickers
+    for callout in sorted(site.callouts, key=lambda item: item.extension.name):
+        found[extension_name(site.owner, callout.extension)] = callout.addresses
+    return found
+
+
+def site_clusters(site: Site, folder: Path | None = None) -> list[Json]:
+    """Clusters of a site's backends and of what it asks. ``folder`` None: all addresses are in the clusters."""
     found = []
     for origin in sorted(site.origins, key=lambda item: item.backend.key):
-        name = cluster_name(site.owner, origin.backend.key)
-        found.append(backend_cluster(name, origin))
-        if origin.backend.picker is not None:
-            found.append(picker_cluster(picker_name(site.owner, origin.backend), origin.pickers))
+        found.append(backend_cluster(cluster_name(site.owner, origin.backend.key), origin))
+    for name, addresses in asked(site).items():
+        found.append(asked_cluster(name, addresses, folder))
     return found
+
+
+def eds_file(name: str) -> str:
+    """File with the addresses of one cluster (Envoy takes one cluster's from a file)."""
+    return f"eds-{names.hexadecimal(name, 16)}.json"
 
 
 def backend_cluster(name: str, origin: Origin) -> Json:
@@ -169,11 +211,15 @@ def backend_cluster(name: str, origin: Origin) -> Json:
     }
 
 
-def picker_cluster(name: str, addresses: Sequence[Address]) -> Json:
-    """The picker's pods: gRPC over TLS with whatever certificate they show."""
+def asked_cluster(name: str, addresses: Sequence[Address], folder: Path | None) -> Json:
+    """The pods of a picker or of a routing extension: gRPC over TLS with whatever certificate they show."""
     options = "extensions.upstreams.http.v3.HttpProtocolOptions"
+    base = _static_cluster(name, addresses)
+    if folder is not None:
+        del base["load_assignment"]
+        base |= {"type": "EDS", "eds_cluster_config": {"eds_config": file_source(folder, eds_file(name))}}
     return {
-        **_static_cluster(name, addresses),
+        **base,
         "connect_timeout": "2s",
         "transport_socket": {
             "name": "envoy.transport_sockets.tls",
@@ -192,17 +238,18 @@ def picker_cluster(name: str, addresses: Sequence[Address]) -> Json:
 
 
 def _static_cluster(name: str, addresses: Sequence[Address]) -> Json:
-    endpoints = [{"endpoint": {"address": _socket(*address)}} for address in sorted(addresses)]
     return {
         "name": name,
         "type": "STATIC",
         "connect_timeout": "5s",
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [{"lb_endpoints": endpoints}] if endpoints else [],
-        },
+        "load_assignment": _assignment(name, addresses),
     }
+
+
+def _assignment(name: str, addresses: Sequence[Address]) -> Json:
+    endpoints = [{"endpoint": {"address": _socket(*address)}} for address in sorted(addresses)]
+    return {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}] if endpoints else []}
 
 
 def _socket(address: str, port: int) -> Json:
@@ -223,7 +270,7 @@ def listener(frontend: Frontend, source: Json | None, inline: Json | None = None
         "use_remote_address": True,
         "stream_idle_timeout": "0s",
         "early_header_mutation_extensions": [_drop_destination()],
-        "http_filters": [fault_filter(), picker_filter(), _router()],
+        "http_filters": [ask_filter(ROUTING, "1s"), fault_filter(), ask_filter(EXT_PROC, _PICKER_SECONDS), _router()],
     }
     if inline is not None:
         manager["route_config"] = inline
@@ -253,15 +300,15 @@ def fault_filter() -> Json:
     return {"name": FAULT, "typed_config": {"@type": f"{TYPE}extensions.filters.http.fault.v3.HTTPFault"}}
 
 
-def picker_filter() -> Json:
-    """ext_proc that sends nothing by itself; a pool's routes override picker, mode and failure mode."""
+def ask_filter(name: str, message_timeout: str) -> Json:
+    """ext_proc that sends nothing by itself; routes override whom it asks, the mode and the failure mode."""
     return {
-        "name": EXT_PROC,
+        "name": name,
         "typed_config": {
             "@type": f"{TYPE}extensions.filters.http.ext_proc.v3.ExternalProcessor",
             "grpc_service": {"envoy_grpc": {"cluster_name": NO_PICKER}},
             "failure_mode_allow": True,
-            "message_timeout": _PICKER_SECONDS,
+            "message_timeout": message_timeout,
             "processing_mode": {
                 "request_header_mode": "SKIP",
                 "response_header_mode": "SKIP",

@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sandbox.gke.model import Backend, Listener, Match, Rule
+from sandbox.gke.model import Backend, Extension, Listener, Match, Rule
 from sandbox.gke.routes import intersect
 
 Json = dict[str, Any]
 
 TYPE = "type.googleapis.com/envoy."
 EXT_PROC = "envoy.filters.http.ext_proc"
+ROUTING = "routing-extension"  # name of the second ext_proc filter, which runs before a route is chosen for good
 FAULT = "envoy.filters.http.fault"
 
 
@@ -27,10 +28,18 @@ def picker_name(owner: str, backend: Backend) -> str:
     return cluster_name(owner, backend.key) + "|picker"
 
 
-def route_configuration(owner: str, name: str, port: int, listeners: Iterable[Listener]) -> Json:
+def extension_name(owner: str, extension: Extension) -> str:
+    """Envoy's name for the pods of a routing extension."""
+    return cluster_name(owner, (extension.namespace, extension.service, extension.port)) + "|extension"
+
+
+def route_configuration(
+    owner: str, name: str, port: int, listeners: Iterable[Listener], extension: Extension | None = None
+) -> Json:
     """Virtual hosts by hostname; each ends in a route that aborts with 404 ``fault filter abort``.
 
-    A host's own rules come first, then those of wider hostnames, as the Gateway API orders them.
+    A host's own rules come first, then those of wider hostnames, as the Gateway API orders them. ``extension`` is
+    asked for every request, whichever route it would take.
     """
     bound = [
         (hostname, rule)
@@ -51,7 +60,8 @@ def route_configuration(owner: str, name: str, port: int, listeners: Iterable[Li
         found = [route(owner, entry[-2], entry[-1]) for entry in entries]
         domains = [host] if host == "*" else [host, f"{host}:{port}"]
         virtual_hosts.append({"name": host, "domains": domains, "routes": [*found, nowhere()]})
-    return {"name": name, "virtual_hosts": virtual_hosts}
+    asked = {} if extension is None else {"typed_per_filter_config": {ROUTING: extension_override(owner, extension)}}
+    return {"name": name, "virtual_hosts": virtual_hosts, **asked}
 
 
 def host_rank(hostname: str) -> tuple[int, int]:
@@ -213,6 +223,27 @@ def picker_override(owner: str, backend: Backend) -> Json:
                 "response_body_mode": "FULL_DUPLEX_STREAMED",
                 "request_trailer_mode": "SEND",
                 "response_trailer_mode": "SEND",
+            },
+        },
+    }
+
+
+def extension_override(owner: str, extension: Extension) -> Json:
+    """Settings that make the first ext_proc filter ask a routing extension. It never sees answers."""
+    modes = {"": "NONE", "Streamed": "STREAMED", "FullDuplexStreamed": "FULL_DUPLEX_STREAMED"}
+    envoy = {"cluster_name": extension_name(owner, extension), "authority": extension.authority}
+    return {
+        "@type": f"{TYPE}extensions.filters.http.ext_proc.v3.ExtProcPerRoute",
+        "overrides": {
+            "grpc_service": {"envoy_grpc": envoy},
+            "failure_mode_allow": extension.fail_open,
+            "processing_mode": {
+                "request_header_mode": "SEND",
+                "response_header_mode": "SKIP",
+                "request_body_mode": modes[extension.body],
+                "response_body_mode": "NONE",
+                "request_trailer_mode": "SEND" if extension.trailers else "SKIP",
+                "response_trailer_mode": "SKIP",
             },
         },
     }

@@ -30,7 +30,7 @@ class Name:
     name: str
     role: str
     modelled: bool = True
-    generation: str = ""  # of the Gateway API inference extension in a picker, where it is not the first one modelled
+    generation: str = ""  # of the Gateway API inference extension, where it is not the first one modelled
 
 
 NAMES = (
@@ -38,6 +38,8 @@ NAMES = (
     Name("ghcr.io/llm-d/llm-d-inference-scheduler:v0.4.0", "endpoint-picker"),
     Name("ghcr.io/llm-d/llm-d-cuda:v0.6.0", "model-server"),
     Name("ghcr.io/llm-d/llm-d-inference-scheduler:v0.7.0", "endpoint-picker", generation="v1.4.0"),
+    Name("registry.k8s.io/gateway-api-inference-extension/bbr:v1.2.0", "body-router"),
+    Name("registry.k8s.io/gateway-api-inference-extension/bbr:v1.4.0", "body-router", generation="v1.4.0"),
     # Names answered by the stand-ins of v0.4.0. Built with --all only.
     Name("ghcr.io/llm-d/llm-d-cuda:v0.5.0", "model-server", modelled=False),
     Name("ghcr.io/llm-d/llm-d-inference-scheduler:v0.5.0", "endpoint-picker", modelled=False),
@@ -78,10 +80,18 @@ def model_server(name: str, host: Host) -> Image:
 
 def endpoint_picker(name: str, host: Host) -> Image:
     """An image whose entrypoint is the picker stand-in (the chart gives arguments only)."""
+    return _program(name, host, "sandbox.images.endpoint_picker")
+
+
+def body_router(name: str, host: Host) -> Image:
+    """An image whose entrypoint is the body-based router's stand-in."""
+    return _program(name, host, "sandbox.images.body_router")
+
+
+def _program(name: str, host: Host, module: str) -> Image:
     generation = next((entry.generation for entry in NAMES if entry.name == name), "")
     environment = {**host.common(), **({ENV_GENERATION: generation} if generation else {})}
-    command = (host.python, "-P", "-m", "sandbox.images.endpoint_picker")
-    return Image(name, command, environment, {}, _LABELS)
+    return Image(name, (host.python, "-P", "-m", module), environment, {}, _LABELS)
 
 
 def pause(program: Path) -> Image:
@@ -91,7 +101,7 @@ def pause(program: Path) -> Image:
 
 def build(output: Path, host: Host, *, pause_program: Path | None, everything: bool = False) -> list[Path]:
     """Write all archives; their paths. ``pause_program`` None leaves the pause image out."""
-    makers = {"model-server": model_server, "endpoint-picker": endpoint_picker}
+    makers = {"model-server": model_server, "endpoint-picker": endpoint_picker, "body-router": body_router}
     images = [makers[entry.role](entry.name, host) for entry in NAMES if entry.modelled or everything]
     if pause_program is not None:
         images.append(pause(pause_program))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,28 +83,31 @@ class Flags:
 
 
 def parse(arguments: Sequence[str]) -> Flags:
+    """The picker's flags. Raises FlagError."""
+    later = {"kv-cache-usage-percentage-metric": "vllm:kv_cache_usage_perc"} if generation.later() else {}
+    return read(arguments, {**DEFAULTS, **later})
+
+
+def read(arguments: Sequence[str], defaults: Mapping[str, Any]) -> Flags:
     """``--name value`` or ``--name=value``; a switch may stand alone. Raises FlagError."""
-    values = dict(DEFAULTS)
-    if generation.later():
-        values["kv-cache-usage-percentage-metric"] = "vllm:kv_cache_usage_perc"
+    values = dict(defaults)
     words = iter(arguments)
     for word in words:
         match = re.fullmatch(r"--?([A-Za-z][A-Za-z0-9-]*)(?:=(.*))?", word, re.DOTALL)
         if match is None:
             continue  # a positional word: the real program ignores it
         name, value = match[1], match[2]
-        if name not in DEFAULTS:
+        if name not in defaults:
             raise FlagError(f"unknown flag: --{name}")
         if value is None:
-            value = "true" if isinstance(DEFAULTS[name], bool) else next(words, None)
+            value = "true" if isinstance(defaults[name], bool) else next(words, None)
         if value is None:
             raise FlagError(f"flag needs an argument: --{name}")
-        values[name] = _value(name, value)
+        values[name] = _value(name, value, defaults[name])
     return Flags(values)
 
 
-def _value(name: str, text: str) -> Any:
-    default = DEFAULTS[name]
+def _value(name: str, text: str, default: Any) -> Any:
     if isinstance(default, bool):
         if text.lower() in ("true", "t", "1"):
             return True

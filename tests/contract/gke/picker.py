@@ -58,6 +58,10 @@ class Picker(services.ExternalProcessorServicer):  # type: ignore[misc]
                 yield _headers(_header("x-went-into-resp-headers", "true"), request=False)
             elif kind == "response_body":
                 yield _body(request.response_body.body, request.response_body.end_of_stream, False)
+            elif kind == "request_trailers":
+                yield messages.ProcessingResponse(request_trailers=messages.TrailersResponse())
+            elif kind == "response_trailers":
+                yield messages.ProcessingResponse(response_trailers=messages.TrailersResponse())
 
     def _choice(self, length: int) -> Any:
         values = [_header("x-gateway-destination-endpoint", next(self._next))]

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import socket
 import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +20,8 @@ from sandbox.gke.model import Backend, Listener, Match, Picker, Rule, canonical
 from sandbox.gke.xds import Frontend, Origin, Site
 from sandbox.paths import Paths
 from sandbox.timing import Timing
+
+from .rig import free_port, picker_module, pod_servers, until
 
 CACHE = layout.current().cache
 ENVOY = binary(Paths("contract", CACHE, Path("/nonexistent")))
@@ -94,53 +91,11 @@ def test_envoy_accepts_everything_we_can_render(tmp_path: Path) -> None:
 # --- end to end --------------------------------------------------------------------------------------------------
 
 
-class Pod(BaseHTTPRequestHandler):
-    """Says who it is, and what it got."""
-
-    protocol_version = "HTTP/1.1"
-
-    def _answer(self, body: bytes) -> None:
-        found = {"pod": self.connection.getsockname()[0], "path": self.path, "body": body.decode()}
-        data = json.dumps(found).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def do_GET(self) -> None:
-        self._answer(b"")
-
-    def do_POST(self) -> None:
-        if self.headers.get("Transfer-Encoding") != "chunked":
-            self._answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-            return
-        body = b""
-        while size := int(self.rfile.readline(), 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        self._answer(body)
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def pods() -> Iterator[list[tuple[str, int]]]:
     """Two servers on loopback addresses, one port."""
-    first = ThreadingHTTPServer(("127.77.1.1", 0), Pod)
-    second = ThreadingHTTPServer(("127.77.1.2", first.server_address[1]), Pod)
-    for server in (first, second):
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield [(str(server.server_address[0]), server.server_address[1]) for server in (first, second)]
-    for server in (first, second):
-        server.shutdown()
-
-
-def free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
+    with pod_servers("127.77.1.1", "127.77.1.2") as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -148,14 +103,8 @@ def picker(pods: list[tuple[str, int]]) -> Iterator[tuple[str, int]]:
     """A picker that always takes the second pod."""
     pytest.importorskip("grpc")
     pytest.importorskip("envoy.service.ext_proc.v3.external_processor_pb2")
-    spec = importlib.util.spec_from_file_location("contract_picker", Path(__file__).with_name("picker.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
     port = free_port("127.77.2.1")
-    server = module.serve("127.77.2.1", port, [f"{pods[1][0]}:{pods[1][1]}"])
+    server = picker_module().serve("127.77.2.1", port, [f"{pods[1][0]}:{pods[1][1]}"])
     yield "127.77.2.1", port
     server.stop(None)
 
@@ -166,13 +115,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyFleet]:
     made = EnvoyFleet(Paths("contract", CACHE, state), Timing(0), namespace=None, admin=("127.77.0.9", 19000))
     yield made
     made.stop()
-
-
-def until(check: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, "Envoy did not come to serve what was asked"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +185,7 @@ def test_the_way_of_a_request(
     answer = get("/v1/models", headers={"X-Model": "other"})
     assert (answer.status_code, answer.content) == (500, b"")
     answer = get("/web/x")
-    assert answer.json() == {"pod": pods[0][0], "path": "/web/x", "body": ""}
+    assert answer.json() == {"pod": pods[0][0], "path": "/web/x", "body": "", "model": None}
     assert "x-went-into-resp-headers" not in answer.headers
     assert get("/elsewhere").text == "fault filter abort"
 

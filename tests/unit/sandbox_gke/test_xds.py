@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,10 +184,14 @@ def test_files_are_stable_and_complete(tmp_path: Path) -> None:
     frontend = Frontend("203.0.113.1", 80, (Listener("default", 80, "", (rule(Match()),)),))
     site = Site("p/z/c", (frontend, Frontend("203.0.113.1", 81)), (Origin(POOL, (POD,), (("10.4.0.3", 9002),)),))
     files = xds.files([site], tmp_path)
-    assert list(files) == ["cds.json", "rds-203.0.113.1_80.json", "rds-203.0.113.1_81.json", "lds.json"]
+    eds = xds.eds_file("p/z/c|llm-d|p-ips-1|54321|picker")
+    assert list(files) == [eds, "cds.json", "rds-203.0.113.1_80.json", "rds-203.0.113.1_81.json", "lds.json"]
     assert files == xds.files([site], tmp_path)
     clusters = [item["name"] for item in json.loads(files["cds.json"])["resources"]]
     assert clusters == ["no-picker", "p/z/c|llm-d|p-ips-1|54321", "p/z/c|llm-d|p-ips-1|54321|picker"]
+    moved = replace(site, origins=(Origin(POOL, (POD,), (("10.4.0.9", 9002),)),))
+    again = xds.files([moved], tmp_path)
+    assert [name for name in files if files[name] != again[name]] == [eds]  # a picker's move changes no cluster
     bootstrap = xds.bootstrap(tmp_path, ("127.0.0.1", 19000))
     source = bootstrap["dynamic_resources"]["lds_config"]["path_config_source"]
     assert source == {"path": str(tmp_path / "lds.json"), "watched_directory": {"path": str(tmp_path)}}

@@ -80,7 +80,8 @@ def test_builder_names_and_commands(tmp_path: Path) -> None:
     written = build.build(tmp_path / "images", host, pause_program=program)
     assert [path.name for path in written] == [
         "llm-d-cuda_v0.4.0.tar", "llm-d-inference-scheduler_v0.4.0.tar",
-        "llm-d-cuda_v0.6.0.tar", "llm-d-inference-scheduler_v0.7.0.tar", "pause_3.10.tar",
+        "llm-d-cuda_v0.6.0.tar", "llm-d-inference-scheduler_v0.7.0.tar",
+        "bbr_v1.2.0.tar", "bbr_v1.4.0.tar", "pause_3.10.tar",
     ]  # fmt: skip
     server, layer = configuration(written[0])
     assert "PYTHONPATH=/repo" in server["Env"]
@@ -95,7 +96,9 @@ def test_builder_names_and_commands(tmp_path: Path) -> None:
     assert picker["Entrypoint"] == ["/venv/bin/python", "-P", "-m", "sandbox.images.endpoint_picker"]
     assert not any("GENERATION" in word for word in picker["Env"])
     assert "LLMD_SANDBOX_PICKER_GENERATION=v1.4.0" in configuration(written[3])[0]["Env"]
-    assert configuration(written[4])[0]["Entrypoint"] == ["/pause"]
+    router, _ = configuration(written[4])
+    assert router["Entrypoint"] == ["/venv/bin/python", "-P", "-m", "sandbox.images.body_router"]
+    assert configuration(written[-1])[0]["Entrypoint"] == ["/pause"]
     everything = build.build(tmp_path / "all", host, pause_program=None, everything=True)
     assert len(everything) == len(build.NAMES)
 

@@ -53,6 +53,13 @@ class Paths:
         return self.cache / "venv"
 
     @property
+    def envoy(self) -> Path:
+        """Envoy: inside the wheel of the ``envoy`` virtual environment, else that environment's command."""
+        home = self.venvs / "envoy"
+        inside = sorted(home.glob("lib/python*/site-packages/envoy/_bin/envoy"))
+        return inside[0] if inside else home / "bin" / "envoy"
+
+    @property
     def logs(self) -> Path:
         return self.state / "logs"
 

@@ -33,6 +33,7 @@ _raw:
   elements: dict
 """
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,9 @@ REQUIRED = (
 )
 
 
+@functools.cache
 def read_profile(name: str) -> dict[str, Any]:
-    """Content of profile ``name`` (or of the file at an absolute path).
+    """Content of profile ``name`` (or of the file at an absolute path); not to be changed.
 
     Raises AnsibleError naming what is there when the profile is unknown or lacks a section.
     """

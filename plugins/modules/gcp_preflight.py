@@ -116,6 +116,45 @@ options:
         description: Size of the volume for the model's files, as Kubernetes quantity.
         type: str
         default: ''
+  models:
+    description:
+      - Models to judge instead of O(model), each with how it will be served (as O(serving)) and on which accelerator.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      model:
+        description: Model on the hub, C(owner/name).
+        type: str
+        required: true
+      accelerator:
+        description: Accelerator type that it will run on; that of the first pool with GPUs if not set.
+        type: str
+        default: ''
+      dtype:
+        description: As in O(serving).
+        type: str
+        default: auto
+      gpu_memory_utilization:
+        description: As in O(serving).
+        type: float
+        default: 0.9
+      max_num_seqs:
+        description: As in O(serving).
+        type: int
+        default: 256
+      max_model_len:
+        description: As in O(serving).
+        type: int
+        default: 0
+      tensor_parallel:
+        description: As in O(serving).
+        type: int
+        default: 1
+      volume:
+        description: As in O(serving).
+        type: str
+        default: ''
   gpus:
     description: GPUs by accelerator type, each with C(title), C(gib) and C(capability).
     type: dict
@@ -222,6 +261,7 @@ error:
 
 import functools
 import os
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
@@ -282,24 +322,30 @@ def local_checks(module: Any, nodes: tuple[NodePlan, ...]) -> list[Check]:
             return str(module.run_command([path, "version", "--short"])[1])
 
         checks.append(preflight_local.helm(lambda: module.get_bin_path("helm"), version))
-    if params["model"] or params["hf_token"]:
-        checks += model_checks(params, nodes)
+    single = {"model": params["model"] or "", "accelerator": "", **(params["serving"] or {})}
+    models = params["models"] or ([single] if params["model"] or params["hf_token"] else [])
+    for model in models:
+        checks += model_checks(params, model, nodes, named=len(models) > 1)
     if params["cost"]:
         checks.append(cost_check(params["cost"]))
     return checks
 
 
-def model_checks(params: dict[str, Any], nodes: tuple[NodePlan, ...]) -> list[Check]:
-    """Access first; sizes only of a model that can be read. Both ask for config.json: it is fetched once."""
+def model_checks(
+    params: dict[str, Any], given: dict[str, Any], nodes: tuple[NodePlan, ...], *, named: bool = False
+) -> list[Check]:
+    """Access first; sizes only of a model that can be read. Both ask for config.json: it is fetched once.
+
+    given: the model and how it is served (not, where it has no dtype). named: its name belongs into the checks' names.
+    """
     endpoint = params["hf_endpoint"] or os.environ.get("HF_ENDPOINT", "")
     ask = functools.cache(preflight_local.ask_hub)
-    model, token = params["model"] or "", params["hf_token"] or ""
+    model, token = given["model"], params["hf_token"] or ""
     checks = list(preflight_local.model_access(model, token, endpoint, ask))
-    gpu = next((node for node in nodes if node.accelerator), None)
+    gpu = given["accelerator"] or next((node.accelerator for node in nodes if node.accelerator), "")
     readable = model and all(check.severity == OK for check in checks)
-    if not readable or gpu is None or not params["serving"] or not params["gpus"]:
-        return checks
-    given = params["serving"]
+    if not readable or not gpu or "dtype" not in given or not params["gpus"]:
+        return called(checks, model, named=named)
     serving = fit.Serving(
         dtype=given["dtype"],
         utilization=given["gpu_memory_utilization"],
@@ -311,7 +357,13 @@ def model_checks(params: dict[str, Any], nodes: tuple[NodePlan, ...]) -> list[Ch
     def read() -> fit.Model:
         return fit_checks.read_model(model, token, endpoint, ask)
 
-    return checks + list(fit_checks.check_fit(read, gpu.accelerator, params["gpus"], serving, given["volume"]))
+    checks += fit_checks.check_fit(read, gpu, params["gpus"], serving, given["volume"])
+    return called(checks, model, named=named)
+
+
+def called(checks: list[Check], model: str, *, named: bool) -> list[Check]:
+    """The checks with the model's name in theirs, where there are several models."""
+    return [replace(check, name=f"{check.name} {model}") for check in checks] if named else checks
 
 
 def cost_check(cost: dict[str, Any]) -> Check:
@@ -355,6 +407,16 @@ def options() -> dict[str, dict[str, Any]]:
         model={"type": "str"},
         hf_endpoint={"type": "str"},
         serving={"type": "dict", "options": SERVING},
+        models={
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "model": {"type": "str", "required": True},
+                "accelerator": {"type": "str", "default": ""},
+                **SERVING,
+            },
+        },
         gpus={"type": "dict", "default": {}},
         cost={"type": "dict"},
         skip={"type": "list", "elements": "str", "default": []},

@@ -74,6 +74,12 @@ options:
     description: Namespace of releases that name none.
     type: str
     default: default
+  family:
+    description: What all releases of the deployment have in their names, as V(pattern1) in C(ms-pattern1) and
+      C(ms-pattern1-phi). Installed ones that are not in O(releases) are named in RV(surplus) and left as they are; with
+      O(state=absent) they go too.
+    type: str
+    default: ''
   chart_source:
     description: Where charts come from, that are given by name. A folder with packaged charts, the address of a chart
       repository, or an C(oci://) registry path.
@@ -192,6 +198,11 @@ releases:
       adapted: ''
       status: deployed
       revision: 2
+surplus:
+  description: Releases of O(family) that are installed and not in O(releases), for a later call with O(state=absent).
+  returned: always
+  type: list
+  elements: str
 files:
   description: Files in O(helmfile_dir) that were written (or would be, in check mode).
   returned: always
@@ -275,6 +286,7 @@ def work(module: Any, scratch: Path, report: dict[str, Any]) -> dict[str, Any]:
         failure_grace=params["failure_grace"],
         pending_grace=params["pending_grace"],
         helm_timeout=params["helm_timeout"],
+        family=params["family"],
     )
     binary = require_helm(params["helm_binary"])
     with helm_access(params) as access:
@@ -319,6 +331,7 @@ def main() -> None:
         argument_spec=kube_argument_spec(
             releases={"type": "list", "elements": "dict", "required": True, "options": release_options},
             namespace={"type": "str", "default": "default"},
+            family={"type": "str", "default": ""},
             chart_source={"type": "str", "default": ""},
             helmfile_dir={"type": "path"},
             use={"type": "str", "choices": ["auto", "helm", "helmfile"], "default": "auto"},
@@ -334,7 +347,14 @@ def main() -> None:
         ),
         supports_check_mode=True,
     )
-    report: dict[str, Any] = {"changed": False, "releases": [], "files": [], "program": "helm", "helm_calls": 0}
+    report: dict[str, Any] = {
+        "changed": False,
+        "releases": [],
+        "files": [],
+        "surplus": [],
+        "program": "helm",
+        "helm_calls": 0,
+    }
     with TemporaryDirectory(prefix="llmd-gke-") as scratch:
         run(module, lambda: work(module, Path(scratch), report), lambda: report)
 

@@ -26,10 +26,8 @@ ADMIN = ("127.0.0.1", 19000)
 
 
 def binary(paths: Paths) -> Path:
-    """Envoy's binary: inside the wheel of the ``envoy`` virtual environment, else that environment's command."""
-    home = paths.venvs / "envoy"
-    inside = sorted(home.glob("lib/python*/site-packages/envoy/_bin/envoy"))
-    return inside[0] if inside else home / "bin" / "envoy"
+    """Envoy's binary."""
+    return paths.envoy
 
 
 def write(path: Path, text: str) -> bool:

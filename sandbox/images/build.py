@@ -40,6 +40,7 @@ NAMES = (
     Name("ghcr.io/llm-d/llm-d-inference-scheduler:v0.7.0", "endpoint-picker", generation="v1.4.0"),
     Name("registry.k8s.io/gateway-api-inference-extension/bbr:v1.2.0", "body-router"),
     Name("registry.k8s.io/gateway-api-inference-extension/bbr:v1.4.0", "body-router", generation="v1.4.0"),
+    Name("docker.io/envoyproxy/envoy:distroless-v1.33.2", "envoy"),
     # Names answered by the stand-ins of v0.4.0. Built with --all only.
     Name("ghcr.io/llm-d/llm-d-cuda:v0.5.0", "model-server", modelled=False),
     Name("ghcr.io/llm-d/llm-d-inference-scheduler:v0.5.0", "endpoint-picker", modelled=False),
@@ -59,6 +60,7 @@ class Host:
     python: str
     repository: str
     environment: Mapping[str, str]
+    envoy: str = "envoy"
 
     def common(self) -> dict[str, str]:
         return {
@@ -94,6 +96,11 @@ def _program(name: str, host: Host, module: str) -> Image:
     return Image(name, (host.python, "-P", "-m", module), environment, {}, _LABELS)
 
 
+def envoy(name: str, host: Host) -> Image:
+    """No stand-in: an image whose entrypoint is a real Envoy, the one of the toolchain whatever the name's version."""
+    return Image(name, (host.envoy,), host.common(), {}, _LABELS)
+
+
 def pause(program: Path) -> Image:
     """The pod sandbox's image: one static program, and none of the host's folders."""
     return Image(PAUSE, ("/pause",), {}, {"pause": program.read_bytes()}, _LABELS, folders=())
@@ -101,7 +108,12 @@ def pause(program: Path) -> Image:
 
 def build(output: Path, host: Host, *, pause_program: Path | None, everything: bool = False) -> list[Path]:
     """Write all archives; their paths. ``pause_program`` None leaves the pause image out."""
-    makers = {"model-server": model_server, "endpoint-picker": endpoint_picker, "body-router": body_router}
+    makers = {
+        "model-server": model_server,
+        "endpoint-picker": endpoint_picker,
+        "body-router": body_router,
+        "envoy": envoy,
+    }
     images = [makers[entry.role](entry.name, host) for entry in NAMES if entry.modelled or everything]
     if pause_program is not None:
         images.append(pause(pause_program))
@@ -126,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     # The venv's real folder: a mount of the link's target is what the node makes.
     python = given.python or os.path.join(os.path.realpath(here.venvs / "sandbox"), "bin", "python")
-    host = Host(python, given.repository, _environment(given.env))
+    host = Host(python, given.repository, _environment(given.env), os.path.realpath(here.envoy))
     there = given.pause.exists()
     for path in build(given.output, host, pause_program=given.pause if there else None, everything=given.all):
         print(path)

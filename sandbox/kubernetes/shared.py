@@ -58,7 +58,9 @@ def container_folders(paths: Paths) -> list[str]:
 
     Its userland, the virtual environments, the interpreter they were made of, and the stand-ins' code.
     """
-    interpreters = [str(paths.venvs), sys.prefix, sys.base_prefix, *_venv_homes(paths)]
+    # A cache may borrow environments from another one by links: a container needs what the links lead to.
+    borrowed = sorted({str(path.resolve()) for path in paths.venvs.glob("*")})
+    interpreters = [str(paths.venvs), *borrowed, sys.prefix, sys.base_prefix, *_venv_homes(paths)]
     wanted = [*_USERLAND, *interpreters, str(REPOSITORY / "sandbox")]
     chosen: list[str] = []
     for path in wanted:

@@ -29,6 +29,8 @@ from ansible_collections.llmd.gke.plugins.module_utils.llmd.releases import (
     pending_seconds,
     plan_release,
     refuse_foreign,
+    relatives,
+    surplus,
     waves,
 )
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.rollouts import (
@@ -51,6 +53,7 @@ class Settings:
     """How to go about it. Times in seconds.
 
     scratch: a folder for the run. folder: where helmfile.yaml, values and charts are kept (None: nowhere).
+    family: what all releases of the deployment have in their names.
     """
 
     scratch: Path
@@ -63,6 +66,7 @@ class Settings:
     failure_grace: float = 45
     pending_grace: float = 30
     helm_timeout: float = 300
+    family: str = ""
 
 
 @dataclass
@@ -72,10 +76,12 @@ class Report:
     changed: bool = False
     releases: dict[str, dict[str, Any]] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
+    surplus: list[str] = field(default_factory=list)
     diff: list[dict[str, str]] = field(default_factory=list)
 
     def as_result(self) -> dict[str, Any]:
-        return {"changed": self.changed, "releases": list(self.releases.values()), "files": self.files}
+        parts = {"releases": list(self.releases.values()), "files": self.files, "surplus": self.surplus}
+        return {"changed": self.changed, **parts}
 
 
 def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
@@ -118,6 +124,7 @@ class Deployer:
         ordered = waves(releases)
         self._write_files(releases)
         installed = self._settled(releases)
+        self.report.surplus = surplus(releases, installed.values(), self.settings.family)
         plans = side_by_side(lambda release: self._plan(release, installed.get(release.name)), list(releases))
         for plan in plans:
             if plan.notice:
@@ -221,7 +228,7 @@ class Deployer:
         try:
             for namespace in sorted({release.namespace for release in releases}):
                 names = [release.name for release in releases if release.namespace == namespace]
-                found.update(self.helm.releases(namespace, names))
+                found.update(self.helm.releases(namespace, names, self.settings.family))
         except HelmError as error:
             if not (self.settings.check_mode and error.code in NOT_YET):
                 raise
@@ -323,8 +330,12 @@ class Deployer:
     # ---- absent
 
     def absent(self, releases: Sequence[Release]) -> Report:
-        """Uninstall in reverse order of needs and wait until the objects are gone. Raises LlmdError."""
+        """Uninstall in reverse order of needs, the family's other releases too, and wait until the objects are gone.
+
+        Raises LlmdError.
+        """
         installed = self._installed(releases)
+        releases = [*releases, *relatives(releases, installed.values(), self.settings.family)]
         ordered = list(reversed(waves(releases)))
         refs = []
         for wave in ordered:

@@ -121,9 +121,10 @@ class Helm:
             raise explain_helm(what, done.rc, done.stderr, done.stdout, where=" ".join(arguments[:4]))
         return done.stdout
 
-    def releases(self, namespace: str, names: Sequence[str]) -> dict[str, ReleaseState]:
-        """The named releases of a namespace in any state (without values and manifest)."""
-        pattern = "^(" + "|".join(re.escape(name) for name in names) + ")$"
+    def releases(self, namespace: str, names: Sequence[str], family: str = "") -> dict[str, ReleaseState]:
+        """The named releases of a namespace in any state (without values and manifest), and those of a family."""
+        relatives = [f"[a-z]+-{re.escape(family)}(-.*)?"] if family else []
+        pattern = "^(" + "|".join([*(re.escape(name) for name in names), *relatives]) + ")$"
         arguments = ["list", "--namespace", namespace, "--filter", pattern, "--output", "json", *STATUSES]
         listed = json.loads(self.run(*arguments, what=f"Listing the releases of namespace {namespace}") or "[]")
         return {

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,8 @@ from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm import ReleaseS
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.manifests import by_identity, changes, prune
 
 VERSION_SUFFIX = r"-v?[0-9]+\.[0-9]+\.[0-9]+.*$"
+# Kinds of releases that come and go with models and patterns, and the charts that they are made from.
+PRUNABLE = {"gaie": "inferencepool", "ms": "llm-d-modelservice", "bbr": "body-based-routing"}
 PENDING = frozenset({"pending-install", "pending-upgrade", "pending-rollback"})
 
 
@@ -128,6 +130,42 @@ def last_deployed(history: Sequence[dict[str, Any]]) -> int:
     """The newest revision that was ever live (deployed, or superseded by a later one); 0 if none."""
     good = [int(entry["revision"]) for entry in history if entry.get("status") in ("deployed", "superseded")]
     return max(good, default=0)
+
+
+def surplus(wanted: Sequence[Release], installed: Collection[ReleaseState], family: str) -> list[str]:
+    """Installed releases KIND-FAMILY or KIND-FAMILY-... that are not wanted any more, of the charts that are used here.
+
+    Another deployment may be called FAMILY-SOMETHING; it is known by its release infra-FAMILY-SOMETHING and left alone.
+    """
+    if not family:
+        return []
+    names = {state.name for state in installed}
+    others = [name.removeprefix("infra-") for name in names if name.startswith(f"infra-{family}-")]
+    found = []
+    for state in installed:
+        kind, _, rest = state.name.partition("-")
+        foreign = any(rest == other or rest.startswith(f"{other}-") for other in others)
+        mine = rest == family or rest.startswith(f"{family}-")
+        ours = PRUNABLE.get(kind) == re.sub(VERSION_SUFFIX, "", state.chart)
+        if mine and ours and not foreign and state.name not in {release.name for release in wanted}:
+            found.append(state.name)
+    return sorted(found)
+
+
+def relatives(
+    wanted: Sequence[Release], installed: Collection[ReleaseState], family: str, infra: str = "infra"
+) -> list[Release]:
+    """The family's other installed releases, needing what they need: a model server its picker, all the Gateway's."""
+    listed = {release.name: release for release in wanted}
+    spaces = {state.name: state.namespace for state in installed}
+    names = surplus(wanted, installed, family)
+    known = {*listed, *names}
+    found = []
+    for name in names:
+        needs = [f"{infra}-{family}", name.replace("ms-", "gaie-", 1)]
+        needed = tuple(need for need in needs if need in known and need != name)
+        found.append(Release(name=name, chart="", version="", namespace=spaces[name], needs=needed))
+    return found
 
 
 def immutable_changes(before: str, after: str, namespace: str) -> list[str]:

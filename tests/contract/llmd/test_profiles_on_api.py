@@ -144,7 +144,8 @@ def test_options_reach_the_objects(api: Api, deploy: Run) -> None:
 def test_bad_input_is_named(api: Api, deploy: Run) -> None:
     install_crds(api, "older")
     for code, variables in {
-        "HELMFILE_VARIABLES_INVALID": {"llmd_model": "a/b; $(c)"},
+        "MODELS_INVALID": {"llmd_model": "a/b; $(c)"},
+        "HELMFILE_VARIABLES_INVALID": {"llmd_helmfile_cache": "pvc"},
         "HF_SECRET_SOURCE_MISSING": {"llmd_helmfile_hf_secret_from": {"name": "nobody"}},
         "HELM_SCHEMA_REFUSED": {"llmd_helmfile_values_ms": {"modelArtifacts": {"modle": "x"}}},
         "HELM_CHART_NOT_FOUND": {"llmd_chart_source": "/nonexistent"},

@@ -1,0 +1,269 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a pattern, a profile and a list of models to the plan of a deployment: servers, pools, releases, rules. Pure.
+
+A *server* is one model server release with its pool and picker. The first server carries the release's own names
+(gaie-RELEASE, ms-RELEASE), so that a deployment can go from one pattern to another and back; every further one has
+the model's slug in its names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError
+
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+# The pool chart cuts the picker's name to so many characters; a longer release would lose what tells it apart.
+RELEASE_LENGTH = 40
+LABEL_LENGTH = 63
+SETTINGS = ("replicas", "max_model_len", "gpu_memory_utilization", "max_num_seqs", "dtype", "model_size")
+ENTRY = frozenset({"name", "model", "slug", "args", "env", "gpu", "gpus", "adapters", "canary", "values", *SETTINGS})
+CANARY = ENTRY - {"name", "slug", "canary", "adapters"} | {"weight"}
+GPU = ("pool", "machine_type", "type", "count", "driver", "nodes", "min", "max", "spot", "fallbacks")
+Json = dict[str, Any]
+
+
+def refuse(what: str, code: str, remedy: str, why: str = "") -> ConfigurationError:
+    return ConfigurationError(what, code=code, where="llmd_models", why=why, remedy=remedy)
+
+
+def label_of(model: str) -> str:
+    """A model's name as a label value: its last part, in the characters and the length that a label takes."""
+    short = re.sub(r"[^a-z0-9._-]+", "-", model.rsplit("/", 1)[-1].lower())[:LABEL_LENGTH]
+    return re.sub(r"^[^a-z0-9]+|[^a-z0-9]+$", "", short)
+
+
+def slug_of(model: str) -> str:
+    """A model's name as part of an object's name."""
+    return re.sub(r"[^a-z0-9]+", "-", model.rsplit("/", 1)[-1].lower()).strip("-")
+
+
+def release_name(kind: str, release: str, slug: str = "") -> str:
+    """gaie-RELEASE or gaie-RELEASE-SLUG; a long one is cut and ends in a hash of the whole."""
+    whole = "-".join(part for part in (kind, release, slug) if part)
+    if len(whole) <= RELEASE_LENGTH or not slug:
+        return whole
+    start = f"{kind}-{release}-"
+    room = RELEASE_LENGTH - len(start) - 7
+    if room < 1:
+        raise ConfigurationError(
+            f"Release {release} leaves no room for a model's name.",
+            code="MODELS_INVALID",
+            where="llmd_release",
+            remedy=f"Choose an llmd_release of {RELEASE_LENGTH - 20} characters or less.",
+        )
+    return f"{start}{slug[:room].rstrip('-')}-{hashlib.sha256(whole.encode()).hexdigest()[:6]}"
+
+
+def chosen_models(pattern: Mapping[str, Any], models: Sequence[Mapping[str, Any]], model: str) -> list[Json]:
+    """The entries that the pattern serves. Raises ConfigurationError."""
+    entries = [dict(entry) if isinstance(entry, Mapping) else {"name": str(entry)} for entry in models]
+    if not entries:
+        entries = [{"name": model}]
+    if pattern["models"] == "several" or len(entries) == 1:
+        return entries
+    mine = [entry for entry in entries if entry.get("name") == model]
+    if not mine:
+        raise refuse(
+            f"{pattern['name']} serves one model, llmd_models has {len(entries)} and none of them is {model}.",
+            "MODELS_TOO_MANY",
+            "Set llmd_model to the one that shall be served, or use a pattern of several models (pattern2).",
+        )
+    return mine
+
+
+def check_entries(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Every entry is well formed and none is there twice. Raises ConfigurationError."""
+    for entry in entries:
+        name = str(entry.get("name") or "")
+        for text in (name, str(entry.get("model") or name)):
+            if not MODEL_NAME.fullmatch(text):
+                raise refuse(
+                    f"{text!r} is no name of a model.",
+                    "MODELS_INVALID",
+                    'Give OWNER/NAME in letters, digits, ".", "_" and "-".',
+                )
+        unknown = sorted(set(entry) - ENTRY) + sorted(set(entry.get("canary") or {}) - CANARY)
+        if unknown:
+            raise refuse(
+                f"The entry of {name} has keys that nobody reads: {', '.join(unknown)}.",
+                "MODELS_INVALID",
+                f"An entry takes: {', '.join(sorted(ENTRY))}.",
+            )
+    names = [name for entry in entries for name in served_names(entry)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise refuse(
+            f"Named more than once: {', '.join(twice)}.",
+            "MODELS_DUPLICATE",
+            "A request names its model or adapter, so every name may be there once. For more servers of one model raise"
+            " its replicas; for two versions of it use canary.",
+        )
+
+
+def served_names(entry: Mapping[str, Any]) -> list[str]:
+    """What requests may ask this entry for: the model, then its adapters."""
+    return [str(entry["name"]), *(str(adapter["name"]) for adapter in entry.get("adapters") or [])]
+
+
+def server_of(entry: Mapping[str, Any], settings: Mapping[str, Any], *, first: bool, canary: bool = False) -> Json:
+    """One model server with the names of everything that belongs to it."""
+    name, slug = str(entry["name"]), str(entry.get("slug") or slug_of(str(entry["name"])))
+    label = str(entry.get("slug") or label_of(name))
+    if canary:
+        slug, label = f"{slug}-canary", f"{label[: LABEL_LENGTH - 7]}-canary"
+    suffix = slug if canary or not first else ""
+    release = str(settings["release"])
+    shared = dict(settings["gpu"])
+    gpu = {**shared, **(entry.get("gpu") or {})}
+    own_pool = gpu.get("pool") != shared.get("pool")
+    if own_pool:  # bounds of the shared pool say nothing about another
+        gpu = {**gpu, **{key: (entry["gpu"] or {}).get(key) for key in ("nodes", "min", "max", "fallbacks")}}
+    values = {key: entry.get(key) if entry.get(key) is not None else settings[key] for key in SETTINGS}
+    return {
+        **values,
+        "name": name,
+        "model": str(entry.get("model") or name),
+        "slug": slug,
+        "label": label,
+        "first": first,
+        "canary": canary,
+        "pool": release_name("gaie", release, suffix),
+        "picker_release": release_name("gaie", release, suffix),
+        "server_release": release_name("ms", release, suffix),
+        "replicas": int(values["replicas"] or 0),
+        "args": [str(word) for word in entry.get("args") or []],
+        "env": list(entry.get("env") or []),
+        "adapters": [dict(adapter) for adapter in entry.get("adapters") or []],
+        "values": dict(entry.get("values") or {}),
+        "gpu": {key: gpu.get(key) for key in GPU},
+        "own_pool": own_pool,
+        "gpus": int(entry.get("gpus") or gpu.get("count") or 1),
+    }
+
+
+def nodes_needed(servers: Sequence[Mapping[str, Any]]) -> int:
+    """GPU nodes that one pool's servers take: a pod's GPUs are on one node."""
+    nodes = 0
+    for each in sorted({int(server["gpus"]) for server in servers}):
+        pods = sum(int(server["pods"]) for server in servers if int(server["gpus"]) == each)
+        fits = int(servers[0]["gpu"]["count"] or 1) // each
+        if fits < 1:
+            raise refuse(
+                f"A pod of {', '.join(str(s['name']) for s in servers if int(s['gpus']) == each)} wants {each} GPUs, a"
+                f" node of {servers[0]['gpu']['machine_type']} has {servers[0]['gpu']['count'] or 1}.",
+                "GPUS_EXCEED_NODE",
+                "Lower gpus of that entry, or take a machine with more (llmd_gpu.machine_type and llmd_gpu.count).",
+            )
+        nodes += math.ceil(pods / fits)
+    return nodes
+
+
+def gpu_pools(servers: Sequence[Mapping[str, Any]]) -> list[Json]:
+    """Node pools with GPUs, as gke_cluster takes them: as many nodes as the servers need, unless llmd_gpu says more."""
+    pools = []
+    for name in dict.fromkeys(str(server["gpu"].get("pool") or "gpu-pool") for server in servers):
+        mine = [server for server in servers if str(server["gpu"].get("pool") or "gpu-pool") == name]
+        gpu, needed = mine[0]["gpu"], nodes_needed(mine)
+        count = needed if gpu.get("nodes") is None else int(gpu["nodes"])
+        pools.append(
+            {
+                "name": name,
+                "machine_type": gpu["machine_type"],
+                "node_count": count,
+                "accelerator": {
+                    "type": gpu["type"],
+                    "count": int(gpu.get("count") or 1),
+                    "driver_version": gpu.get("driver") or "default",
+                },
+                "autoscaling": {
+                    "min": int(gpu.get("min") or 0),
+                    "max": max(int(gpu.get("max") or 0), needed, count, 1),
+                },
+                "spot": bool(gpu.get("spot")),
+                "fallbacks": list(gpu.get("fallbacks") or []),
+            }
+        )
+    return pools
+
+
+def rules_of(entries: Sequence[Mapping[str, Any]], servers: Sequence[Mapping[str, Any]]) -> list[Json]:
+    """One rule for each model: the names it answers to, and its pools by weight."""
+    rules = []
+    for entry in entries:
+        mine = [server for server in servers if server["name"] == str(entry["name"])]
+        share = int((entry.get("canary") or {}).get("weight", 0))
+        weights = [share if server["canary"] else 100 - share for server in mine] if len(mine) > 1 else [1]
+        backends = [{"pool": s["pool"], "weight": weight} for s, weight in zip(mine, weights, strict=True)]
+        rules.append({"names": served_names(entry), "backends": backends})
+    return rules
+
+
+def releases_of(pattern: Mapping[str, Any], servers: Sequence[Mapping[str, Any]], release: str) -> list[Json]:
+    """Releases with the kind of their chart and what they need, in the order of the needs."""
+    infra = f"infra-{release}"
+    found: list[Json] = [{"name": infra, "kind": "infra", "needs": [], "server": None}]
+    if "bbr" in pattern["charts"]:
+        found.append({"name": f"bbr-{release}", "kind": "bbr", "needs": [infra], "server": None})
+    for server in servers:
+        found.append({"name": server["picker_release"], "kind": "gaie", "needs": [infra], "server": server})
+        found.append({"name": server["server_release"], "kind": "ms", "needs": [infra], "server": server})
+    return found
+
+
+def check_profile(pattern: Mapping[str, Any], profile: Mapping[str, Any]) -> None:
+    """Whether this set of versions has what the pattern is made of. Raises ConfigurationError."""
+    charts = [kind for kind in pattern["charts"] if kind not in profile["charts"]]
+    if profile["layout"] == "helmfile" and charts:
+        raise ConfigurationError(
+            f"Profile {profile['name']} does not have {pattern['name']}: it names no chart for {', '.join(charts)}.",
+            code="PATTERN_NOT_IN_PROFILE",
+            where="llmd_pattern",
+            remedy="Set llmd_profile to one that has it (llm-d-0.4, llm-d-0.6), or use another pattern.",
+        )
+
+
+def make_plan(
+    pattern: Mapping[str, Any],
+    profile: Mapping[str, Any],
+    models: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+) -> Json:
+    """The whole plan. settings: release, model, gpu, and the defaults of an entry. Raises ConfigurationError."""
+    check_profile(pattern, profile)
+    entries = chosen_models(pattern, models, str(settings["model"]))
+    check_entries(entries)
+    servers = []
+    for entry in entries:
+        servers.append(server_of(entry, settings, first=entry is entries[0]))
+        if entry.get("canary"):
+            other = {**entry, "adapters": [], **entry["canary"]}
+            servers.append(server_of(other, settings, first=False, canary=True))
+    for server in servers:
+        server["pods"] = server["replicas"]
+    clashing = [s["slug"] for s in servers]
+    twice = sorted({slug for slug in clashing if clashing.count(slug) > 1})
+    if twice:
+        raise refuse(
+            f"Models whose names end alike would share their objects: {', '.join(twice)}.",
+            "MODELS_DUPLICATE",
+            "Give each of them a slug of its own in llmd_models.",
+        )
+    release = str(settings["release"])
+    return {
+        "pattern": pattern["name"],
+        "title": pattern["title"],
+        "workload": pattern["workload"],
+        "router": pattern["router"],
+        "proofs": list(pattern["proofs"]),
+        "release": release,
+        "servers": servers,
+        "rules": rules_of(entries, servers),
+        "releases": releases_of(pattern, servers, release),
+        "gpu_pools": gpu_pools(servers),
+    }

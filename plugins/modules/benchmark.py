@@ -82,6 +82,9 @@ options:
         description: Its Host header.
         type: str
         default: ""
+      model:
+        description: Its model, where that is another one (pattern against pattern). If not set, O(model).
+        type: str
   groups:
     description: Groups of four blocks (ABBA) in a comparison.
     type: int
@@ -232,6 +235,11 @@ options:
   history:
     description: File to which the figures are added, and with whose last like run they are compared.
     type: path
+  baseline:
+    description:
+      - Folder of an earlier run (O(artifacts_dir) of then) to compare with, such as one from before an upgrade.
+      - The two were not measured in turns, so a difference is no proof of its cause; the report says so.
+    type: path
 """
 
 EXAMPLES = r"""
@@ -257,6 +265,12 @@ EXAMPLES = r"""
     against: {base_url: "http://10.0.0.6:8000", label: direct}
     model: google/gemma-2b-it
     requests: 200
+
+- name: Compare with the run that was kept before the upgrade
+  llmd.gke.benchmark:
+    base_url: http://203.0.113.10
+    model: google/gemma-2b-it
+    baseline: "{{ playbook_dir }}/results-before"
 
 - name: Offer two requests a second, whatever the endpoint does
   llmd.gke.benchmark:

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from ansible_collections.llmd.gke.plugins.module_utils.benchmark import dataset
+from ansible_collections.llmd.gke.plugins.module_utils.benchmark import baseline, dataset
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.job import Plan
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.shapes import Load, Target
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.slo import GATES
@@ -31,6 +32,7 @@ AGAINST: dict[str, Any] = {
     "base_url": {"type": "str", "required": True},
     "label": {"type": "str", "default": "other"},
     "host_header": {"type": "str", "default": ""},
+    "model": {"type": "str"},
 }
 ARGUMENTS: dict[str, Any] = {
     "base_url": {"type": "str", "required": True},
@@ -67,6 +69,7 @@ ARGUMENTS: dict[str, Any] = {
     "tolerance": {"type": "float", "default": 0.05},
     "artifacts_dir": {"type": "path"},
     "history": {"type": "path"},
+    "baseline": {"type": "path"},
 }
 
 
@@ -88,10 +91,12 @@ def plan_from(params: Mapping[str, Any]) -> Plan:
     if params["against"]:
         second = params["against"]
         other = Target.parse(second["base_url"], second["label"], host_header=second["host_header"], **shared)
+    spec = _spec(params)
     return Plan(
         target=target,
         against=other,
-        spec=_spec(params),
+        spec=spec,
+        against_spec=replace(spec, model=params["against"]["model"] or spec.model) if other else None,
         loads=_loads(params),
         groups=params["groups"],
         slo={name: limit for name, limit in (params["slo"] or {}).items() if limit is not None},
@@ -101,6 +106,7 @@ def plan_from(params: Mapping[str, Any]) -> Plan:
         tolerance=params["tolerance"],
         directory=params["artifacts_dir"] or "",
         history=params["history"] or "",
+        baseline=baseline.load(params["baseline"]) if params["baseline"] else None,
     )
 
 

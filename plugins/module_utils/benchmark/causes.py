@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 CAUSES: dict[str, str] = {
@@ -92,6 +93,12 @@ def cause_of_status(status: int, headers: Mapping[str, str], body: bytes) -> tup
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a Retry-After field; None where it is absent or a date."""
-    value = headers.get("retry-after", "")
-    return float(value) if value.isdigit() else None
+    """Seconds of a Retry-After field; a date counts from the answer's own Date. None where nothing of use is there."""
+    value = headers.get("retry-after", "").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
+        return max(0.0, wait.total_seconds())
+    except (TypeError, ValueError):
+        return None

@@ -39,6 +39,11 @@ class AnswerParser:
             return self._chunks(self._buffer + data if self._buffer else data)
         return self._plain(data)
 
+    @property
+    def between_chunks(self) -> bool:
+        """Whether a chunk's size comes next, with nothing of it here yet."""
+        return self._state == "size" and not self._buffer
+
     def connection_closed(self) -> bool:
         """Tell that the peer closed; True where that is the proper end of the answer."""
         if self.in_body and self._until_close:

@@ -17,7 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from ansible_collections.llmd.gke.plugins.module_utils.benchmark import calibration, compare, history, metrics, slo
+from ansible_collections.llmd.gke.plugins.module_utils.benchmark import (
+    baseline,
+    calibration,
+    compare,
+    history,
+    metrics,
+    slo,
+)
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.client import Client
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.runner import Context, Run, quiet_collector
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.schedule import block_size
@@ -48,6 +55,8 @@ class Plan:
     tolerance: float = calibration.TOLERANCE
     directory: str = ""
     history: str = ""
+    baseline: baseline.Stored | None = None
+    against_spec: Spec | None = None
 
     def check(self) -> None:
         """Refuse what cannot be run as meant. Raises ConfigurationError."""
@@ -164,7 +173,7 @@ def head(plan: Plan) -> dict[str, Any]:
         "run": secrets.token_hex(4),
         "started": now_text(),
         "target": {"label": plan.target.label, "url": plan.target.url},
-        "against": {"label": plan.against.label, "url": plan.against.url} if plan.against else None,
+        "against": against_of(plan),
         "model": spec.model,
         "api": spec.api,
         "workload": workload_of(spec),
@@ -177,6 +186,15 @@ def head(plan: Plan) -> dict[str, Any]:
         "definitions": metrics.DEFINITIONS,
         "notes": [],
     }
+
+
+def against_of(plan: Plan) -> dict[str, Any] | None:
+    """The second target as the report tells it; its model where that is another one."""
+    if plan.against is None:
+        return None
+    content = {"label": plan.against.label, "url": plan.against.url}
+    other = plan.against_spec
+    return {**content, "model": other.model} if other is not None and other.model != plan.spec.model else content
 
 
 def workload_of(spec: Spec) -> dict[str, Any]:
@@ -218,7 +236,7 @@ async def _measure(
     salt = outcome.report["run"]  # each run asks something new: the last run's prefix cache must not help this one
     sides = 2 if plan.against else 1
     first = Workload(plan.spec, f"{salt}/a", (0, sides))
-    second = Workload(plan.spec, f"{salt}/b", (1, sides))
+    second = Workload(plan.against_spec or plan.spec, f"{salt}/b", (1, sides))
     for load in plan.loads:
         async with contextlib.AsyncExitStack() as stack:
             client = await stack.enter_async_context(Client(plan.target, load))
@@ -266,6 +284,9 @@ def judge(plan: Plan, outcome: Outcome) -> None:
     own = [summary for summary in report["results"] if summary["target"] == plan.target.label]
     report["gate"] = slo.gate(own, plan.expectations, plan.gate)
     report["since_last"] = []
+    report["baseline"] = None
+    if plan.baseline is not None:
+        report["baseline"] = baseline.against(plan.baseline, report, outcome.results, plan.spec.seed)
     if not plan.history:
         return
     earlier = history.read(plan.history)

@@ -17,6 +17,7 @@ import signal
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from email.utils import formatdate
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
@@ -25,7 +26,7 @@ FAULTS = (
     "500", "503", "429", "400-long", "404", "401", "redirect", "disconnect", "disconnect-early", "close-after",
     "truncate",
     "broken-json", "broken-chunk", "not-http", "error-body", "error-event", "empty-choices", "no-usage", "not-streamed",
-    "slow-first", "stall", "slow-header", "no-content-type",
+    "slow-first", "stall", "slow-header", "drip", "comments", "503-date", "no-content-type",
 )  # fmt: skip
 
 
@@ -40,6 +41,7 @@ class Settings:
     slow: float = 5.0
     certificate: str = ""
     key: str = ""
+    address: str = ADDRESS
 
 
 class Exchange(asyncio.Protocol):
@@ -121,6 +123,11 @@ def plant_refusal(exchange: Exchange, fault: str, model: str) -> bool:
     answers: dict[str, tuple[int, Any, str]] = {
         "500": (500, error, ""),
         "503": (503, error, "Retry-After: 0\r\n"),
+        "503-date": (
+            503,
+            error,
+            f"Date: {formatdate(0, usegmt=True)}\r\nRetry-After: {formatdate(2, usegmt=True)}\r\n",
+        ),
         "429": (429, error, "Retry-After: 0\r\n"),
         "400-long": (400, {"error": {"message": long, "type": "BadRequestError"}}, ""),
         "404": (404, error, ""),
@@ -138,9 +145,18 @@ def plant_refusal(exchange: Exchange, fault: str, model: str) -> bool:
         exchange.transport.write(b"SSH-2.0-planted\r\n\r\n")
     elif fault == "slow-header":
         exchange.transport.write(b"HTTP/1.1 200")  # and nothing more: slow loris
+    elif fault == "drip":
+        drip(exchange, b"HTTP/1.1 200 OK\r\nX-Slow: " + b"a" * 60_000)
     else:
         return False
     return True
+
+
+def drip(exchange: Exchange, data: bytes, every: float = 0.02) -> None:
+    """One byte at a time, so that the connection is never silent: slow loris turned round."""
+    exchange.transport.write(data[:1])
+    if data[1:] and not exchange.transport.is_closing():
+        exchange.later(exchange._loop.time() + every, lambda: drip(exchange, data[1:], every))
 
 
 class Stream:
@@ -206,9 +222,18 @@ class Stream:
             transport.write(b"zz\r\nnot a chunk\r\n")
         elif self.fault == "error-event":
             transport.write(event({"error": {"message": "planted: the engine died", "code": 500}}) + b"0\r\n\r\n")
+        elif self.fault == "comments":
+            self._keep_alive()
         elif self.fault != "stall":
             return False
         return True
+
+    def _keep_alive(self) -> None:
+        """Bytes, but no token: what proxies send to keep a connection open."""
+        exchange = self.exchange
+        if not exchange.transport.is_closing():
+            exchange.transport.write(chunk(b": keep-alive\n\n"))
+            exchange.later(exchange._loop.time() + 0.05, self._keep_alive)
 
     def _end(self) -> None:
         tail = b""
@@ -248,7 +273,9 @@ def _serve(pipe: Pipe, other_end: Pipe, settings: Settings) -> None:
         if settings.certificate:
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             tls.load_cert_chain(settings.certificate, settings.key)
-        server = await loop.create_server(lambda: Exchange(settings, truth, source), ADDRESS, 0, ssl=tls, backlog=1024)
+        server = await loop.create_server(
+            lambda: Exchange(settings, truth, source), settings.address, 0, ssl=tls, backlog=1024
+        )
         gone = asyncio.Event()
         loop.add_reader(pipe.fileno(), gone.set)
         pipe.send(server.sockets[0].getsockname()[1])

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plots as SVG text: no script, no font, no address outside of the page."""
+"""Plots as SVG text: no script, no font, no address outside of the page; colours come from the page's style."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from html import escape
 
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 28, 44
-COLOURS = ("#1f6f8b", "#c8553d", "#5b8c3a", "#7d5ba6", "#b8860b", "#444444")
+COLOURS = 6
+ROW = 34
 MOST_POINTS = 1500
-CHARACTER = 6.4  # width of a letter at 11 px, about
 
 
 @dataclass
@@ -52,7 +52,7 @@ def chart(title: str, across: str, up: str, series: Sequence[Series], *, zero: b
     def py(y: float) -> float:
         return HEIGHT - BOTTOM - (y - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
 
-    parts = [_open(title, HEIGHT)]
+    parts = [_open(title, HEIGHT, series)]
     for value in ticks(x_low, x_high):
         parts.append(_line(px(value), TOP, px(value), HEIGHT - BOTTOM, "grid"))
         parts.append(_text(px(value), HEIGHT - BOTTOM + 16, f"{value:g}", "middle"))
@@ -62,15 +62,25 @@ def chart(title: str, across: str, up: str, series: Sequence[Series], *, zero: b
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, across, "middle"))
     parts.append(_text(LEFT, 16, up, "start"))
     for number, one in enumerate(series):
-        colour = COLOURS[number % len(COLOURS)]
+        kind = f"s{number % COLOURS}"
         placed = [(px(x), py(y)) for x, y in thin(one.points)]
-        parts.append(_dots(placed, colour) if one.style == "dots" else _path(placed, colour))
-        if one.style == "both":
-            parts.append(_dots(placed, colour))
+        if one.style in ("line", "both", "steps"):
+            parts.append(_path(_steps(placed) if one.style == "steps" else placed, kind))
+        if one.style in ("dots", "both"):
+            parts.append(_dots(placed, kind))
         for (x, _), (low, high) in zip(one.points, one.bars, strict=False):
-            parts.append(f'<path d="M{px(x):.1f} {py(low):.1f}V{py(high):.1f}" stroke="{colour}" stroke-width="2"/>')
-    parts += _legend(series)
+            parts.append(f'<path d="M{px(x):.1f} {py(low):.1f}V{py(high):.1f}" class="line {kind}"/>')
     return "".join(parts) + "</svg>"
+
+
+def _steps(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """A distribution rises where a value lies, not on the way there."""
+    found: list[tuple[float, float]] = []
+    for x, y in points:
+        if found:
+            found.append((x, found[-1][1]))
+        found.append((x, y))
+    return found
 
 
 def cumulative(values: Sequence[float]) -> list[tuple[float, float]]:
@@ -80,15 +90,15 @@ def cumulative(values: Sequence[float]) -> list[tuple[float, float]]:
 
 
 def forest(title: str, rows: Sequence[tuple[str, float, float, float]], unit: str) -> str:
-    """A forest plot: one row a comparison (name, value, low, high), zero marked."""
+    """A forest plot: one row a comparison (name, value, low, high), zero marked, the figures in words at the right."""
     if not rows:
         return f'<p class="none">{escape(title)}: nothing to compare.</p>'
-    height = TOP + BOTTOM + 34 * len(rows)
+    height = TOP + BOTTOM + ROW * len(rows)
     reach = max(max(abs(low), abs(high), abs(value)) for _, value, low, high in rows) * 1.15 or 1.0
-    left = 150
+    left, right = 150, 132
 
     def px(value: float) -> float:
-        return left + (value + reach) / (2 * reach) * (WIDTH - left - RIGHT)
+        return left + (value + reach) / (2 * reach) * (WIDTH - left - right)
 
     parts = [_open(title, height)]
     for value in ticks(-reach, reach):
@@ -96,12 +106,13 @@ def forest(title: str, rows: Sequence[tuple[str, float, float, float]], unit: st
         parts.append(_text(px(value), height - BOTTOM + 16, f"{value:+g}", "middle"))
     parts.append(_line(px(0), TOP - 6, px(0), height - BOTTOM, "axis"))
     for number, (name, value, low, high) in enumerate(rows):
-        y = TOP + 20 + 34 * number
-        colour = COLOURS[5] if low <= 0 <= high else COLOURS[1] if low > 0 else COLOURS[2]
+        y = TOP + ROW // 2 + ROW * number
+        kind = "even" if low <= 0 <= high else "later" if low > 0 else "sooner"
         parts.append(_text(left - 10, y + 4, name, "end"))
-        parts.append(f'<path d="M{px(low):.1f} {y}H{px(high):.1f}" stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<rect x="{px(value) - 4:.1f}" y="{y - 4}" width="8" height="8" fill="{colour}"/>')
-    parts.append(_text((left + WIDTH - RIGHT) / 2, height - 8, unit, "middle"))
+        parts.append(f'<path d="M{px(low):.1f} {y}H{px(high):.1f}" class="line {kind}"/>')
+        parts.append(f'<rect x="{px(value) - 4:.1f}" y="{y - 4}" width="8" height="8" class="dot {kind}"/>')
+        parts.append(_text(WIDTH - 4, y + 4, f"{value:+.2f} ({low:+.2f}..{high:+.2f})", "end"))
+    parts.append(_text((left + WIDTH - right) / 2, height - 8, unit, "middle"))
     return "".join(parts) + "</svg>"
 
 
@@ -113,23 +124,16 @@ def thin(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list
     return [points[round(number * step)] for number in range(most)]
 
 
-def _legend(series: Sequence[Series]) -> list[str]:
-    """Names in their colours above the plot, from right to left, where no point can lie."""
-    parts, place = [], float(WIDTH - RIGHT)
-    for number in reversed(range(len(series))):
-        parts.append(_text(place, 16, series[number].name, "end", COLOURS[number % len(COLOURS)]))
-        place -= CHARACTER * len(series[number].name) + 14
-    return parts
-
-
 def _range(values: Sequence[float], *, zero: bool) -> tuple[float, float]:
     low, high = (min(0.0, *values) if zero else min(values)), max(values)
     return (low, high + (high - low) * 0.05) if high > low else (low, low + 1.0)
 
 
-def _open(title: str, height: int) -> str:
+def _open(title: str, height: int, series: Sequence[Series] = ()) -> str:
+    names = "".join(f'<span class="s{number % COLOURS}">{escape(one.name)}</span>' for number, one in enumerate(series))
+    legend = f'<div class="legend">{names}</div>' if names else ""
     return (
-        f"<figcaption>{escape(title)}</figcaption>"
+        f"<figcaption>{escape(title)}</figcaption>{legend}"
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title, quote=True)}">'
         f"<title>{escape(title)}</title>"
     )
@@ -139,15 +143,14 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
 
 
-def _text(x: float, y: float, text: str, anchor: str, colour: str = "") -> str:
-    fill = f' fill="{colour}"' if colour else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{fill}>{escape(text)}</text>'
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _path(points: Sequence[tuple[float, float]], colour: str) -> str:
+def _path(points: Sequence[tuple[float, float]], kind: str) -> str:
     steps = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polyline points="{steps}" fill="none" stroke="{colour}" stroke-width="2"/>'
+    return f'<polyline points="{steps}" class="line {kind}"/>'
 
 
-def _dots(points: Sequence[tuple[float, float]], colour: str) -> str:
-    return "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}" fill-opacity="0.7"/>' for x, y in points)
+def _dots(points: Sequence[tuple[float, float]], kind: str) -> str:
+    return "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" class="dot {kind}"/>' for x, y in points)

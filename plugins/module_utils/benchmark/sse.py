@@ -42,6 +42,11 @@ class EventParser:
             raise EventTooLong(f"an event of more than {EVENT_LIMIT} bytes")
         return events
 
+    @property
+    def pending(self) -> bool:
+        """Whether an event has begun and not ended."""
+        return bool(self._rest or self._data)
+
     def finish(self) -> bytes:
         """What is left of an event that never ended (empty: none): a stream cut off in the middle of one."""
         return b"\n".join([*self._data, self._rest]) if self._data or self._rest.strip() else b""

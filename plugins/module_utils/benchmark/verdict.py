@@ -14,6 +14,9 @@ def lines_of(report: Mapping[str, Any]) -> list[str]:
     """One line a load and endpoint, then the comparisons and changes in words."""
     lines = [_line(summary) for summary in report["results"]]
     lines += [comparison["sentence"] for comparison in report["comparisons"]]
+    if report.get("baseline"):
+        stored = report["baseline"]
+        lines += [f"{one['level']:g}: {one['sentence']}" for one in stored["changes"]] + [stored["sentence"]]
     for change in report.get("since_last", []):
         moved = [one for one in change["figures"] if one["verdict"] != "same"]
         words = ", ".join(f"{one['metric']} {one['relative'] * 100:+.1f} % ({one['verdict']})" for one in moved)
@@ -74,7 +77,7 @@ def failure_of(report: Mapping[str, Any]) -> LlmdError | None:
             "No request was answered completely.",
             code="BENCHMARK_NO_ANSWER",
             where=where,
-            why=f"{most}; for example: {examples[0]}" if examples else "no request ended within the time",
+            why=f"{most}; for example: {examples[0]}" if examples else _nothing(report),
             remedy="Run playbooks/verify.yml; raise duration or the timeouts if the model is that slow.",
         )
     gate = report.get("gate")
@@ -89,6 +92,11 @@ def failure_of(report: Mapping[str, Any]) -> LlmdError | None:
             remedy="See the report's table of expectations; set gate to off to measure without judging.",
         )
     return None
+
+
+def _nothing(report: Mapping[str, Any]) -> str:
+    asked = any(summary["requests"]["unfinished"] or summary["requests"]["unsent"] for summary in report["results"])
+    return "no request ended within the time" if asked else "none was sent: requests is 0, or the duration too short"
 
 
 def _bound(one: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.benchmark.shapes import L
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.workload import Length, Spec, Workload
 
 TOKENS = 10
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
 QUICK: dict[str, Any] = {
     "request_timeout": 3.0,
     "first_token_timeout": 0.4,
@@ -56,9 +57,16 @@ def test_what_is_measured_is_what_happened(url: str, api: str) -> None:
     found = calibration.compare_with_truth(result.records, entries, TOKENS)
     assert found["requests"] == 40
     assert found["counts_exact"]
-    # generous: the machine may be busy. The figures of a quiet one are what `make bench` prints
-    assert found["errors"]["ttft"]["p50"]["error"] == pytest.approx(0.0, abs=0.01)
-    assert found["errors"]["itl"]["p50"]["error"] == pytest.approx(0.0, abs=0.001)
+    # Both processes read the same clock, so on the busiest machine the client's stamps enclose the server's. How near
+    # they are depends on the machine (`make bench` prints it); the luckiest of forty requests tells a wrong definition.
+    pairs = [(record, entries[record.request_id]) for record in result.records]
+    for record, entry in pairs:
+        assert record.first is not None
+        assert record.last is not None
+        assert record.sent <= entry["received"] <= entry["first"] <= record.first
+        assert entry["last"] <= record.last <= record.end
+    assert min((record.ttft or 9.0) - (entry["first"] - entry["received"]) for record, entry in pairs) < 0.01
+    assert min(abs((r.itl or 9.0) - (e["last"] - e["first"]) / (TOKENS - 1)) for r, e in pairs) < 0.001
     assert opened <= 8  # connections are used again
     assert all(record.prompt_tokens for record in result.records)
 
@@ -88,6 +96,9 @@ FAULTS = {
     "not-streamed": "not_streamed",
     "slow-first": "first_token_timeout",
     "slow-header": "first_token_timeout",
+    "drip": "first_token_timeout",
+    "comments": "stalled",
+    "503-date": "unavailable",
     "stall": "stalled",
 }
 
@@ -121,6 +132,32 @@ def test_one_in_three_fails_and_the_rest_does_not_suffer(url: str) -> None:
     assert failed[0].retry_after == 0.0
 
 
+def test_a_date_in_retry_after_counts_from_the_answers_own_clock(url: str) -> None:
+    result, _ = measure(f"{url}/fault/503-date", requests=1)
+    assert result.records[0].retry_after == 2.0
+
+
+def test_every_fault_of_the_mock_is_planted_here() -> None:
+    assert set(mock_server.FAULTS) == {*FAULTS, "no-usage", "no-content-type", "close-after"}
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as tried:
+            tried.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on the loopback interface")
+def test_ipv6() -> None:
+    with mock_server.running(mock_server.Settings(ttft=0.01, itl=0.001, address="::1")) as port:
+        result, opened = measure(f"http://[::1]:{port}", requests=6, level=2)
+    assert all(record.ok for record in result.records), result.records
+    assert opened == 2
+
+
 def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -142,14 +179,29 @@ def test_plain_http_where_tls_is_expected(url: str) -> None:
     assert result.records[0].cause == "tls"
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
-def test_tls(tmp_path: Path) -> None:
-    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+def certificate_of(folder: Path, name: str) -> tuple[str, str]:
+    """Key and certificate files for a subject name."""
+    key, certificate = str(folder / "key.pem"), str(folder / "certificate.pem")
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=mock", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+         "-subj", "/CN=mock", "-addext", f"subjectAltName={name}", "-keyout", key, "-out", certificate],
         check=True, capture_output=True,
     )  # fmt: skip
+    return key, certificate
+
+
+@needs_openssl
+def test_a_certificate_for_another_name(tmp_path: Path) -> None:
+    key, certificate = certificate_of(tmp_path, "DNS:elsewhere.example")
+    with mock_server.running(mock_server.Settings(ttft=0.02, certificate=certificate, key=key)) as port:
+        result, _ = measure(f"https://127.0.0.1:{port}", requests=1, target={"ca_file": certificate})
+    assert result.records[0].cause == "tls"
+    assert "mismatch" in result.records[0].detail
+
+
+@needs_openssl
+def test_tls(tmp_path: Path) -> None:
+    key, certificate = certificate_of(tmp_path, "IP:127.0.0.1")
     settings = mock_server.Settings(ttft=0.02, itl=0.002, certificate=certificate, key=key)
     with mock_server.running(settings) as port:
         address = f"https://127.0.0.1:{port}"

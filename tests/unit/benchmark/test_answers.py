@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -144,3 +145,66 @@ def test_failures_to_connect_have_causes() -> None:
         (OSError(113, "No route to host"), "unreachable"),
     ]:
         assert cause_of_connect(error)[0] == cause
+
+
+ODD = ['say "x"', "a\\\\b", "new\\nline", "żółw", "word ", "a", "[DONE]", "0\\r\\n", "", "text", "choices"]
+
+
+def stream(source: random.Random, *, changing: bool) -> tuple[list[bytes], str]:
+    """A random answer as chunks, and its text."""
+    chunks, text = [], ""
+    for number in range(source.randint(2, 30)):
+        word = source.choice(ODD) if source.random() < 0.3 else f"w{number}"
+        text += word
+        choice = {"index": 0, "text": word, "finish_reason": None}
+        extra = {"created": number} if changing else {"usage": None}
+        chunks.append(event({"id": "x", "choices": [choice], **extra}))
+        if source.random() < 0.1:
+            chunks.append(chunk(b": a comment\n\n"))
+    return [*chunks, token("end", "length"), usage(3, len(chunks)), DONE + END], text + "end"
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_short_way_takes_the_same_as_the_long_one(
+    record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    source = random.Random(seed)
+    chunks, text = stream(source, changing=seed % 5 == 0)
+    whole_answer = HEAD + b"".join(chunks)
+    if seed % 3:  # as they come, sometimes two at once, sometimes cut anywhere
+        arrivals, at = [HEAD], 0
+        while at < len(chunks):
+            take = 2 if source.random() < 0.2 else 1
+            arrivals.append(b"".join(chunks[at : at + take]))
+            at += take
+        if seed % 3 == 2:
+            cuts = sorted(source.sample(range(1, len(whole_answer)), 20))
+            arrivals = [whole_answer[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole_answer)], strict=True)]
+    else:
+        arrivals = [whole_answer]
+    found = []
+    for short in (True, False):
+        if not short:
+            monkeypatch.setattr(Answer, "_same_shape", lambda self, now, data: False)
+        mine = record(sent=0.0, first=None, last=None, end=0.0, output_tokens=0, pieces=0, status=0, prompt_tokens=None)
+        answer = Answer(mine, keep_text=True)
+        for when, data in enumerate(arrivals):
+            answer.take(float(when), data)
+        assert "".join(answer.text) == text
+        found.append(mine)
+    assert found[0] == found[1]
+
+
+def test_most_chunks_go_the_short_way_and_a_wrong_size_does_not(
+    record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[bytes] = []
+    inner = Answer._event
+    monkeypatch.setattr(Answer, "_event", lambda self, now, data: (parsed.append(data), inner(self, now, data))[1])
+    answer = Answer(record(sent=0.0, first=None, last=None, pieces=0, output_tokens=0, status=0))
+    for number, data in enumerate([HEAD, *(token(f"w{n}") for n in range(50))]):
+        answer.take(float(number), data)
+    assert (answer.record.pieces, answer.record.last, len(parsed)) == (50, 50.0, 1)
+    size, _, rest = token("again").partition(b"\r\n")
+    answer.take(60.0, b"%x\r\n%s" % (int(size, 16) - 9, rest))
+    assert (answer.record.last, answer.record.cause) == (50.0, "protocol")

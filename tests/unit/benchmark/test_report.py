@@ -42,7 +42,7 @@ def test_the_page_is_self_contained_and_escaped(record: Make) -> None:
     assert "Expectations: failed: ttft.p50" in page
     for drawing in re.findall(r"<svg.*?</svg>", page, re.S):
         ET.fromstring(drawing)
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
 
 
 def test_files_are_written_whole(record: Make, tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ NAMES = (
     Name("registry.k8s.io/gateway-api-inference-extension/bbr:v1.2.0", "body-router"),
     Name("registry.k8s.io/gateway-api-inference-extension/bbr:v1.4.0", "body-router", generation="v1.4.0"),
     Name("docker.io/envoyproxy/envoy:distroless-v1.33.2", "envoy"),
+    Name("ghcr.io/llm-d/llm-d-routing-sidecar:v0.4.0", "routing-sidecar"),
+    Name("ghcr.io/llm-d/llm-d-routing-sidecar:v0.7.1", "routing-sidecar", generation="v1.4.0"),
     # Names answered by the stand-ins of v0.4.0. Built with --all only.
     Name("ghcr.io/llm-d/llm-d-cuda:v0.5.0", "model-server", modelled=False),
     Name("ghcr.io/llm-d/llm-d-inference-scheduler:v0.5.0", "endpoint-picker", modelled=False),
@@ -90,10 +92,15 @@ def body_router(name: str, host: Host) -> Image:
     return _program(name, host, "sandbox.images.body_router")
 
 
-def _program(name: str, host: Host, module: str) -> Image:
+def routing_sidecar(name: str, host: Host) -> Image:
+    """An image whose entrypoint is the sidecar's stand-in; the chart wants it not to run as root."""
+    return _program(name, host, "sandbox.images.routing_sidecar", user="65532:65532")
+
+
+def _program(name: str, host: Host, module: str, *, user: str = "") -> Image:
     generation = next((entry.generation for entry in NAMES if entry.name == name), "")
     environment = {**host.common(), **({ENV_GENERATION: generation} if generation else {})}
-    return Image(name, (host.python, "-P", "-m", module), environment, {}, _LABELS)
+    return Image(name, (host.python, "-P", "-m", module), environment, {}, _LABELS, user=user)
 
 
 def envoy(name: str, host: Host) -> Image:
@@ -113,6 +120,7 @@ def build(output: Path, host: Host, *, pause_program: Path | None, everything: b
         "endpoint-picker": endpoint_picker,
         "body-router": body_router,
         "envoy": envoy,
+        "routing-sidecar": routing_sidecar,
     }
     images = [makers[entry.role](entry.name, host) for entry in NAMES if entry.modelled or everything]
     if pause_program is not None:

@@ -33,6 +33,7 @@ class Image:
     annotations: Mapping[str, str] = field(default_factory=dict)  # of the archive's index entry
     folders: Sequence[str] = FOLDERS
     architecture: str = "amd64"
+    user: str = ""  # empty: root
 
     @property
     def file_name(self) -> str:
@@ -84,6 +85,7 @@ def archive(image: Image) -> bytes:
                 "Env": [f"{key}={value}" for key, value in image.environment.items()],
                 "Labels": dict(image.labels),
                 "WorkingDir": "/",
+                **({"User": image.user} if image.user else {}),
             },
             "rootfs": {"type": "layers", "diff_ids": [digest(content)]},
         }

@@ -24,6 +24,7 @@ from sandbox.images.endpoint_picker.ext_proc import Servicer
 from sandbox.images.endpoint_picker.flags import FlagError, Flags, parse
 from sandbox.images.endpoint_picker.kube import Cluster
 from sandbox.images.endpoint_picker.logs import Logger
+from sandbox.images.endpoint_picker.plugins.disaggregation import PdProfileHandler
 from sandbox.images.endpoint_picker.scrape import Names, Scraper
 from sandbox.images.endpoint_picker.watch import Watcher
 
@@ -85,9 +86,12 @@ def assemble(flags: Flags, configuration: config.Configuration) -> Picker:
         path=flags.text("model-server-metrics-path"),
         scheme=flags.text("model-server-metrics-scheme"),
         port=flags.number("model-server-metrics-port"),
+        adapters=flags.text("lora-info-metric"),
     )
     scraper = Scraper(datastore, names, flags.seconds("refresh-metrics-interval"))
-    figures = metrics.Metrics(flags.text("pool-name"), datastore.endpoints)
+    handler = configuration.handler
+    decisions = handler.decisions if isinstance(handler, PdProfileHandler) else None
+    figures = metrics.Metrics(flags.text("pool-name"), datastore.endpoints, decisions)
     director = Director(configuration, datastore, scraper, figures)
     return Picker(flags, configuration, datastore, scraper, figures, director)
 

@@ -11,6 +11,7 @@ import yaml
 
 from sandbox.images.endpoint_picker.plugins import REGISTRY
 from sandbox.images.endpoint_picker.plugins.base import Filter, Picker, Plugin, PreRequest, ProfileHandler, Scorer
+from sandbox.images.endpoint_picker.plugins.disaggregation import PdProfileHandler
 
 API_VERSION = "inference.networking.x-k8s.io/v1alpha1"
 KIND = "EndpointPickerConfig"
@@ -75,6 +76,11 @@ def load(text: str) -> Configuration:
     if not profiles:
         profiles = [{"name": "default", "plugins": [{"pluginRef": entry["name"]} for entry in entries]}]
     handler = _handler(entries, plugins, len(profiles))
+    if isinstance(handler, PdProfileHandler):
+        try:
+            handler.connect(plugins)
+        except ValueError as error:
+            raise ConfigError(f"failed to instantiate the plugins - {error}") from None
     built = {str(profile.get("name", "")): _profile(profile, entries, plugins) for profile in profiles}
     limits = _saturation(saturation)
     shown = (
@@ -110,7 +116,10 @@ def _instantiate(entries: list[dict[str, Any]]) -> dict[str, Plugin]:
         factory = REGISTRY.get(kind)
         if factory is None:
             raise ConfigError(f"failed to instantiate the plugins - plugin type '{kind}' is not registered")
-        plugins[name] = factory(name, entry.get("parameters") or {})
+        try:
+            plugins[name] = factory(name, entry.get("parameters") or {})
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"failed to instantiate the plugins - {error}") from None
     return plugins
 
 

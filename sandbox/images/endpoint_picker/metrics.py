@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
 
 from sandbox.images.endpoint_picker.plugins.base import Endpoint, Plugin
 
@@ -26,7 +27,12 @@ _BOTH = ("model_name", "target_model_name")
 class Metrics:
     """All of the picker's metrics in one registry. Label sets appear with their first observation, as in Go."""
 
-    def __init__(self, pool: str, endpoints: Callable[[], Sequence[Endpoint]]) -> None:
+    def __init__(
+        self,
+        pool: str,
+        endpoints: Callable[[], Sequence[Endpoint]],
+        decisions: Mapping[str, int] | None = None,
+    ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._pool = pool
@@ -62,6 +68,18 @@ class Metrics:
         self._hit_bytes = self._histogram(extension + "prefix_indexer_hit_bytes", "Matched bytes.", (), (0, *_SIZES))
         self._hit_ratio = self._histogram(extension + "prefix_indexer_hit_ratio", "Matched share.", (), _RATIOS)
         self._gauge(extension + "info", "Build.", ("build_ref", "commit")).labels("", "").set(1)
+        self._decisions = decisions
+        if decisions is not None:
+            self.registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """How often prompts went to a prefill server first, and how often not."""
+        found = CounterMetricFamily(
+            "llm_d_inference_scheduler_pd_decision", "P/D disaggregation decisions.", labels=["decision_type"]
+        )
+        for kind, count in sorted((self._decisions or {}).items()):
+            found.add_metric([kind], count)
+        yield found
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(name, text, labels, registry=self.registry)

@@ -61,7 +61,7 @@ class Scheduler:
 
     def _run(self, request: Request, endpoints: Sequence[Endpoint]) -> SchedulingResult:
         handler, profiles = self._configuration.handler, self._configuration.profiles
-        done: dict[str, ProfileResult] = {}
+        done: dict[str, ProfileResult | None] = {}
         while True:
             with self._metrics.timed("ProfilePicker", handler):
                 names = handler.profiles(request, list(profiles), done)
@@ -70,9 +70,13 @@ class Scheduler:
             for name in names:
                 done[name] = self._profile(profiles[name], request, endpoints)
         with self._metrics.timed("ProcessProfilesResults", handler):
-            return handler.result(request, done)
+            try:
+                return handler.result(request, done)
+            except ValueError as error:
+                raise SchedulingError(str(error)) from None
 
-    def _profile(self, profile: Profile, request: Request, endpoints: Sequence[Endpoint]) -> ProfileResult:
+    def _profile(self, profile: Profile, request: Request, endpoints: Sequence[Endpoint]) -> ProfileResult | None:
+        """What a profile picks; None where its filters leave nothing."""
         left = list(endpoints)
         for chosen in profile.filters:
             with self._metrics.timed("Filter", chosen):
@@ -80,7 +84,7 @@ class Scheduler:
             if not left:
                 break
         if not left:
-            raise SchedulingError("no endpoints available for the given request")
+            return None
         totals = {endpoint.identity: 0.0 for endpoint in left}
         for scorer, weight in profile.scorers:
             with self._metrics.timed("Scorer", scorer):

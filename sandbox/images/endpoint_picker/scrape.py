@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ class Names:
     waiting: str
     kv_usage: str
     running: str = "vllm:num_requests_running"
+    adapters: str = "vllm:lora_requests_info"
     path: str = "/metrics"
     scheme: str = "http"
     port: int = 0
@@ -38,6 +40,19 @@ def value(text: bytes, name: str) -> float | None:
             except (IndexError, ValueError):
                 return None
     return None
+
+
+def adapters(text: bytes, name: str) -> tuple[frozenset[str], frozenset[str], int]:
+    """(running, waiting, most at a time) of the newest sample of the adapters' metric; its value is a time."""
+    samples = re.findall(rb"^" + re.escape(name.encode()) + rb"\{(.*)\} (\S+)$", text, re.MULTILINE)
+    labels = max(samples, key=lambda sample: float(sample[1]))[0].decode() if samples else ""
+    found = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels))
+
+    def listed(key: str) -> frozenset[str]:
+        return frozenset(word.strip() for word in found.get(key, "").split(",") if word.strip())
+
+    most = found.get("max_lora", "")
+    return listed("running_lora_adapters"), listed("waiting_lora_adapters"), int(most) if most.isdigit() else 0
 
 
 class Scraper:
@@ -96,4 +111,5 @@ class Scraper:
         load.waiting = int(value(text, names.waiting) or 0)
         load.running = int(value(text, names.running) or 0)
         load.kv_usage = value(text, names.kv_usage) or 0.0
+        load.running_adapters, load.waiting_adapters, load.max_adapters = adapters(text, names.adapters)
         load.updated = time.monotonic()

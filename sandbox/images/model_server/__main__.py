@@ -8,17 +8,21 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from aiohttp import web
 
 from sandbox.images.model_server.api import Api, Served
 from sandbox.images.model_server.arguments import VERSION, Arguments, parse
-from sandbox.images.model_server.engine import Engine
+from sandbox.images.model_server.engine import Engine, Limits
+from sandbox.images.model_server.group import Membership
 from sandbox.images.model_server.kv_cache import BlockPool
 from sandbox.images.model_server.metrics import Metrics
 from sandbox.images.model_server.settings import Settings, read
 from sandbox.images.model_server.startup import Ready, StartupError, prepare
+from sandbox.images.model_server.transfer import Connector, Costs
 
 
 def log(level: str, source: str, message: str, *, stream: str = "APIServer") -> None:
@@ -38,28 +42,87 @@ def blocks(arguments: Arguments, settings: Settings, ready: Ready) -> int:
     return min(by_memory, max(settings.kv_blocks, longest))
 
 
-async def serve(arguments: Arguments, settings: Settings, ready: Ready) -> None:
-    """Answer until SIGTERM or SIGINT, then drain for at most ``settings.drain`` seconds."""
+def connector(arguments: Arguments, settings: Settings) -> Connector | None:
+    """The side of KV transfers, where a KV connector is configured."""
+    if not arguments.connector:
+        return None
+    costs = Costs(settings.transfer, settings.transfer_per_token)
+    return Connector(uuid.uuid4().hex, (settings.side_host, settings.side_port), costs, settings.transfer_keep)
+
+
+def application(arguments: Arguments, settings: Settings, ready: Ready, side: Connector | None) -> web.Application:
+    """Engine and routes of one server."""
     number = blocks(arguments, settings, ready)
     metrics = Metrics(arguments.names[0], block_size=arguments.block_size, blocks=number)
+    metrics.adapters(arguments.max_adapters, (), ())
     pool = BlockPool(number, arguments.block_size, prefix_caching=arguments.prefix_caching)
-    engine = Engine(pool, metrics, settings, arguments.max_num_seqs)
-    pod = settings.pod or socket.gethostname()
-    api = Api(Served(arguments, ready.family, ready.max_model_len, pod), engine, metrics)
-    runner = web.AppRunner(
-        api.application(), access_log=None, handler_cancellation=True, shutdown_timeout=settings.drain
-    )
-    await runner.setup()
+    limits = Limits(arguments.max_num_seqs, arguments.max_adapters, arguments.chunk)
+    engine = Engine(pool, metrics, settings, limits, side)
+    loads = arguments.lora and settings.load_adapters
+    served = Served(arguments, ready.family, ready.max_model_len, settings.pod or socket.gethostname(), loads)
+    return Api(served, engine, metrics).application()
+
+
+async def serve(arguments: Arguments, settings: Settings, ready: Ready) -> int:
+    """Answer until SIGTERM or SIGINT, then drain for at most ``settings.drain`` seconds; the exit status.
+
+    One of a group answers only while the group is complete; 1 where a member is lost.
+    """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number_ in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number_, stopping.set)
+    member = None
+    if arguments.group is not None:
+        member = Membership(arguments.group, lambda text: log("INFO", "core_client.py:517", text))
+        if not await _first(stopping.wait(), member.form()):
+            await member.close()
+            return 0
+    ends = [stopping.wait(), *([member.lost.wait()] if member else [])]
+    if arguments.headless:
+        log("INFO", "serve.py:110", "Running headless: requests come by the first data-parallel rank")
+        await _first(*ends)
+    else:
+        await _answer(arguments, settings, ready, ends)
+    if member is not None:
+        await member.close()
+        if member.lost.is_set() and not stopping.is_set():
+            log("ERROR", "core.py:844", f"EngineCore encountered a fatal error: {member.why}")
+            print("vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.", file=sys.stderr)
+            return 1
+    return 0
+
+
+async def _answer(arguments: Arguments, settings: Settings, ready: Ready, ends: list[Coroutine[Any, Any, Any]]) -> None:
+    side = connector(arguments, settings)
+    if side is not None:
+        await side.start(arguments.host or "0.0.0.0")
+    runner = web.AppRunner(
+        application(arguments, settings, ready, side),
+        access_log=None,
+        handler_cancellation=True,
+        shutdown_timeout=settings.drain,
+    )
+    await runner.setup()
     await web.TCPSite(runner, arguments.host or "0.0.0.0", arguments.port).start()
     log("INFO", "launcher.py:42", f"Started server process on http://0.0.0.0:{arguments.port}")
     print("INFO:     Application startup complete.", file=sys.stderr, flush=True)
-    await stopping.wait()
+    await _first(*ends)
     print("INFO:     Shutting down", file=sys.stderr, flush=True)
     await runner.cleanup()
+    if side is not None:
+        await side.stop()
+
+
+async def _first(*works: Coroutine[Any, Any, Any]) -> int:
+    """Wait for the first of several to be done; its position. The others are cancelled."""
+    tasks = [asyncio.create_task(work) for work in works]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    first = next(position for position, task in enumerate(tasks) if task.done())
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return first
 
 
 def start(arguments: Arguments, settings: Settings) -> Ready:
@@ -108,7 +171,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print("\n".join(lines), file=sys.stderr, flush=True)
         return 1
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(arguments, settings, ready))
+        return asyncio.run(serve(arguments, settings, ready))
     return 0
 
 

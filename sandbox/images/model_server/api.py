@@ -30,6 +30,7 @@ class Served:
     family: str
     max_model_len: int
     pod: str
+    load_adapters: bool = False  # whether adapters may come and go while it runs
 
 
 class Api:
@@ -40,6 +41,7 @@ class Api:
         self._engine = engine
         self._metrics = metrics
         self._started = int(time.time())
+        self._adapters = dict(served.arguments.adapters)
 
     def application(self) -> web.Application:
         """The aiohttp application, to be run with ``handler_cancellation`` so that a lost client frees its blocks."""
@@ -51,6 +53,9 @@ class Api:
         application.router.add_post("/v1/completions", self._completions)
         application.router.add_post("/v1/chat/completions", self._chat)
         application.router.add_get("/metrics", self._exposition)
+        if self._served.load_adapters:
+            application.router.add_post("/v1/load_lora_adapter", self._load)
+            application.router.add_post("/v1/unload_lora_adapter", self._unload)
         application.on_response_prepare.append(self._headers)
         return application
 
@@ -97,7 +102,42 @@ class Api:
             }
             for name in arguments.names
         ]
+        entries += [
+            {
+                "id": name,
+                "object": "model",
+                "created": self._started,
+                "owned_by": "vllm",
+                "root": path,
+                "parent": arguments.names[0],
+                "max_model_len": None,
+                "permission": [],
+            }
+            for name, path in self._adapters.items()
+        ]
         return web.json_response({"object": "list", "data": entries})
+
+    async def _load(self, request: web.Request) -> web.Response:
+        name, path = await self._named(request, "lora_path")
+        if name in self._adapters:
+            raise refusals.Refusal(400, f"The lora adapter '{name}' has already been loaded.", "InvalidUserInput")
+        self._adapters[name] = path
+        return web.Response(text=f"Success: LoRA adapter '{name}' added successfully.")
+
+    async def _unload(self, request: web.Request) -> web.Response:
+        name, _ = await self._named(request)
+        if name not in self._adapters:
+            raise refusals.Refusal(404, f"The lora adapter '{name}' cannot be found.", "NotFoundError")
+        del self._adapters[name]
+        return web.Response(text=f"Success: LoRA adapter '{name}' removed successfully.")
+
+    async def _named(self, request: web.Request, *more: str) -> tuple[str, str]:
+        body = await _json(request)
+        values = [str(body.get(key) or "") if isinstance(body, dict) else "" for key in ("lora_name", *more)]
+        if not all(values):
+            wanted = " and ".join(f"'{key}'" for key in ("lora_name", *more))
+            raise refusals.Refusal(400, f"{wanted} must be provided.", "InvalidUserInput")
+        return values[0], values[-1]
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
         return await self._generate(request, chat=False)
@@ -113,6 +153,7 @@ class Api:
             names=served.arguments.names,
             family=served.family,
             max_model_len=served.max_model_len,
+            adapters=self._adapters,
         )
         base = {
             "id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}",
@@ -139,7 +180,7 @@ class Api:
             )
         extra = {"service_tier": None, "system_fingerprint": None}
         usage = self._usage(parsed, list(done))
-        body = {**base, "choices": choices, **extra, "usage": usage, "kv_transfer_params": None}
+        body = {**base, "choices": choices, **extra, "usage": usage, "kv_transfer_params": done[0].kept}
         return web.json_response(body)
 
     async def _finish(self, parsed: Parsed, index: int) -> Sequence_:

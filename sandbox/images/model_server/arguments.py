@@ -26,7 +26,6 @@ _IGNORED: tuple[tuple[str, str], ...] = (
     ("--enable-prefix-caching", "0"),
     ("--enable-expert-parallel", "0"),
     ("--async-scheduling", "0"),
-    ("--headless", "0"),
     ("--uvicorn-log-level", "1"),
     ("--seed", "1"),
     ("--revision", "1"),
@@ -36,7 +35,6 @@ _IGNORED: tuple[tuple[str, str], ...] = (
     ("--quantization", "1"),
     ("--kv-cache-dtype", "1"),
     ("--swap-space", "1"),
-    ("--max-num-batched-tokens", "1"),
     ("--attention-backend", "1"),
     ("--kv-transfer-config", "1"),
     ("--kv-events-config", "1"),
@@ -47,10 +45,12 @@ _IGNORED: tuple[tuple[str, str], ...] = (
     ("--generation-config", "1"),
     ("--distributed-executor-backend", "1"),
     ("--prefix-caching-hash-algo", "1"),
-    ("--data-parallel-size-local", "1"),
-    ("--data-parallel-address", "1"),
-    ("--data-parallel-rpc-port", "1"),
-    ("--data-parallel-start-rank", "1"),
+    ("--data-parallel-hybrid-lb", "0"),
+    ("--data-parallel-backend", "1"),
+    ("--all2all-backend", "1"),
+    ("--enable-eplb", "0"),
+    ("--max-cpu-loras", "1"),
+    ("--max-lora-rank", "1"),
     ("--api-server-count", "1"),
     ("--allowed-origins", "1"),
     ("--root-path", "1"),
@@ -60,8 +60,22 @@ _IGNORED: tuple[tuple[str, str], ...] = (
 
 
 @dataclass(frozen=True)
+class Group:
+    """Data parallelism over several pods: ``size`` ranks in all, ``local`` of them here, from ``rank`` on."""
+
+    size: int
+    local: int
+    rank: int
+    address: str
+    port: int
+
+
+@dataclass(frozen=True)
 class Arguments:
-    """What the command line says. ``max_model_len`` None: the model's own; ``block_override`` None: by memory."""
+    """What the command line says. ``max_model_len`` None: the model's own; ``block_override`` None: by memory.
+
+    ``chunk``: prompt tokens in one step. ``connector``: the KV connector. ``adapters``: (name, path) of each.
+    """
 
     model: str
     host: str | None
@@ -79,6 +93,13 @@ class Arguments:
     prefix_caching: bool
     prompt_tokens_details: bool
     api_key: str | None
+    chunk: int = 2048
+    connector: str = ""
+    adapters: tuple[tuple[str, str], ...] = ()
+    max_adapters: int = 1
+    lora: bool = False
+    group: Group | None = None
+    headless: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -118,6 +139,15 @@ def _build() -> _Parser:
     parser.add_argument("--tensor-parallel-size", "-tp", type=int, default=1)
     parser.add_argument("--pipeline-parallel-size", "-pp", type=int, default=1)
     parser.add_argument("--data-parallel-size", "-dp", type=int, default=1)
+    parser.add_argument("--data-parallel-size-local", "-dpl", type=int)
+    parser.add_argument("--data-parallel-address", "-dpa", default="127.0.0.1")
+    parser.add_argument("--data-parallel-rpc-port", "-dpp", type=int, default=29550)
+    parser.add_argument("--data-parallel-start-rank", "-dpr", type=int, default=0)
+    parser.add_argument("--headless", action="store_true")
+    parser.add_argument("--max-num-batched-tokens", type=_whole, default=2048)
+    parser.add_argument("--enable-lora", action="store_true")
+    parser.add_argument("--lora-modules", nargs="+", default=[], type=_adapter)
+    parser.add_argument("--max-loras", type=int, default=1)
     parser.add_argument("--num-gpu-blocks-override", type=int)
     parser.add_argument("--no-enable-prefix-caching", action="store_true")
     parser.add_argument("--enable-prompt-tokens-details", action="store_true")
@@ -144,7 +174,10 @@ def parse(arguments: Sequence[str]) -> Arguments:
         parser.error(f"argument --gpu-memory-utilization: must be in (0, 1], got {given.gpu_memory_utilization}")
     if given.max_num_seqs < 1:
         parser.error(f"argument --max-num-seqs: must be at least 1, got {given.max_num_seqs}")
+    if given.max_loras < 1:
+        parser.error(f"argument --max-loras: max_loras ({given.max_loras}) must be at least 1.")
     model = given.model_tag or given.model or "Qwen/Qwen3-0.6B"
+    transfer = json.loads(given.kv_transfer_config or "{}")
     return Arguments(
         model=model,
         host=given.host,
@@ -162,7 +195,37 @@ def parse(arguments: Sequence[str]) -> Arguments:
         prefix_caching=not given.no_enable_prefix_caching,
         prompt_tokens_details=given.enable_prompt_tokens_details,
         api_key=given.api_key,
+        chunk=given.max_num_batched_tokens,
+        connector=str(transfer.get("kv_connector") or ""),
+        adapters=tuple(given.lora_modules),
+        max_adapters=given.max_loras,
+        lora=given.enable_lora,
+        group=_group(given),
+        headless=given.headless,
     )
+
+
+def _group(given: argparse.Namespace) -> Group | None:
+    """The group of pods that this one belongs to; None where all ranks are here."""
+    local = given.data_parallel_size_local or given.data_parallel_size
+    if local >= given.data_parallel_size:
+        return None
+    address, port = given.data_parallel_address, given.data_parallel_rpc_port
+    return Group(given.data_parallel_size, local, given.data_parallel_start_rank, address, port)
+
+
+def _adapter(text: str) -> tuple[str, str]:
+    """``name=path``, or JSON with name and path."""
+    if text.startswith("{"):
+        try:
+            found = json.loads(text)
+            return str(found["name"]), str(found["path"])
+        except (ValueError, KeyError):
+            raise argparse.ArgumentTypeError(f"Invalid JSON format for --lora-modules: {text}") from None
+    name, equals, path = text.partition("=")
+    if not (name and equals and path) or "," in text:
+        raise argparse.ArgumentTypeError(f"Invalid fields for LoRA module: {text}; name=path is expected")
+    return name, path
 
 
 def _hyphenated(argument: str) -> str:

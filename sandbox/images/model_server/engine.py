@@ -1,26 +1,35 @@
 """The pretended engine: real waiting by ``max_num_seqs`` and KV-cache room, modelled time for the computing itself.
 
 Sequences are admitted in order of arrival (first come, first served; one that does not fit blocks those behind it, as
-in vLLM). Time to first token grows with the prompt tokens that were *not* in the prefix cache.
+in vLLM). Time to first token grows with the prompt tokens that were *not* in the prefix cache, and with those of other
+prompts that are computed before; running answers wait for pieces of prompts (compute.py). A prompt whose KV blocks come
+from a prefill server is not computed at all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
+from sandbox.images.model_server.compute import Accelerator
 from sandbox.images.model_server.kv_cache import BlockPool, Lease
 from sandbox.images.model_server.metrics import Metrics
 from sandbox.images.model_server.settings import Settings
 from sandbox.images.model_server.tokenizer import fingerprint, natural_length, words
+from sandbox.images.model_server.transfer import Connector, Transfer
 
 
 @dataclass(frozen=True)
 class Job:
-    """One sequence to generate. ``seed`` varies the text between the n answers to one prompt."""
+    """One sequence to generate. ``seed`` varies the text between the n answers to one prompt.
+
+    ``adapter``: the LoRA adapter, empty for the model itself. ``transfer``: what is to be done with its KV blocks.
+    """
 
     prompt: Sequence[str]
     max_tokens: int
@@ -28,6 +37,8 @@ class Job:
     ignore_eos: bool = False
     stop: Sequence[str] = ()
     seed: int = 0
+    adapter: str = ""
+    transfer: Transfer | None = None
 
 
 @dataclass
@@ -44,18 +55,39 @@ class Sequence_:
     cached_tokens: int = 0
     reason: str | None = None
     times: list[float] = field(default_factory=list)
+    kept: dict[str, Any] | None = None  # kv_transfer_params: where its blocks wait for a decode server
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Most sequences and different adapters at a time, and prompt tokens in one step."""
+
+    sequences: int
+    adapters: int = 1
+    chunk: int = 2048
 
 
 class Engine:
-    """Owned by one event loop."""
+    """Owned by one event loop. ``connector`` None: KV blocks are neither given nor taken."""
 
-    def __init__(self, pool: BlockPool, metrics: Metrics, settings: Settings, max_num_seqs: int) -> None:
+    def __init__(
+        self,
+        pool: BlockPool,
+        metrics: Metrics,
+        settings: Settings,
+        limits: Limits,
+        connector: Connector | None = None,
+    ) -> None:
         self._pool = pool
         self._metrics = metrics
         self._settings = settings
-        self._limit = max_num_seqs
+        self._limits = limits
+        self._connector = connector
+        self._accelerator = Accelerator(settings.prefill_per_token, limits.chunk)
         self._waiting: deque[Sequence_] = deque()
         self._running = 0
+        self._adapters: Counter[str] = Counter()
+        self._shown_adapters = False
 
     @property
     def running(self) -> int:
@@ -89,15 +121,14 @@ class Engine:
         sequence.cached_tokens = sequence.lease.cached_tokens
         self._metrics.prefix_queries.inc(len(job.prompt))
         self._metrics.prefix_hits.inc(sequence.cached_tokens)
-        computed = len(job.prompt) - sequence.cached_tokens
-        due = started + settings.ttft + settings.prefill_per_token * computed
+        due = await self._prompt(sequence)
         await _until(due)
         self._metrics.prompt_tokens.inc(len(job.prompt))
         step = 1 if each else self._pool.size
         unsent = ""
         for text, last in _answer(job, sequence.length):
             if sequence.tokens:
-                due += settings.inter_token
+                due = self._accelerator.next_token(due, settings.inter_token)
                 if last or sequence.tokens % step == 0:
                     await _until(due)
             self._take(sequence, text)
@@ -109,7 +140,30 @@ class Engine:
                 yield unsent
                 unsent = ""
         sequence.reason = "length" if sequence.tokens >= job.max_tokens else "stop"
+        if job.transfer is not None and job.transfer.keep and self._connector is not None:
+            lease = sequence.lease
+            blocks = self._pool.blocks_for(len(job.prompt))
+            sequence.kept = self._connector.hold(blocks, lambda: self._give_back(lease))
         yield unsent
+
+    async def _prompt(self, sequence: Sequence_) -> float:
+        """When the first token is due: after a transfer of the prompt's KV blocks, or after their computing.
+
+        Blocks that cannot be had any more are computed here, as vLLM does unless it is told to fail.
+        """
+        job, settings = sequence.job, self._settings
+        missing = len(job.prompt) - sequence.cached_tokens
+        if self._connector is not None and job.transfer is not None and job.transfer.source is not None:
+            seconds = await self._connector.fetch(job.transfer.source, missing)
+            if seconds is not None:
+                self._metrics.transfer_time.observe(seconds)
+                return time.monotonic() + settings.ttft + seconds
+            self._metrics.transfers_failed.inc()
+        return self._accelerator.prefill(missing, time.monotonic()) + settings.ttft
+
+    def _give_back(self, lease: Lease) -> None:
+        self._pool.release(lease)
+        self._admit()
 
     def _take(self, sequence: Sequence_, text: str) -> None:
         assert sequence.lease is not None
@@ -121,24 +175,34 @@ class Engine:
             self._gauges()
 
     def _admit(self) -> None:
-        while self._waiting and self._running < self._limit:
-            first = self._waiting[0]
+        """Oldest first. One whose adapter has no place lets others by; one without room for its blocks does not."""
+        for first in list(self._waiting):
+            if self._running >= self._limits.sequences:
+                break
             if first.admitted.cancelled():
-                self._waiting.popleft()
+                self._waiting.remove(first)
                 continue
-            lease = self._pool.lease(first.job.prompt, first.length)
+            adapter = first.job.adapter
+            if adapter and adapter not in self._adapters and len(self._adapters) >= self._limits.adapters:
+                continue
+            lease = self._pool.lease(first.job.prompt, first.length, adapter)
             if lease is None:
                 break
-            self._waiting.popleft()
+            self._waiting.remove(first)
             self._running += 1
+            if adapter:
+                self._adapters[adapter] += 1
             first.lease = lease
             first.admitted.set_result(lease)
         self._gauges()
 
     def _leave(self, sequence: Sequence_) -> None:
         if sequence.lease is not None:
-            self._pool.release(sequence.lease)
+            if sequence.kept is None:
+                self._pool.release(sequence.lease)
             self._running -= 1
+            self._adapters[sequence.job.adapter] -= 1
+            self._adapters = +self._adapters
         elif sequence in self._waiting:
             self._waiting.remove(sequence)
         self._metrics.finished(sequence.reason or "abort")
@@ -148,6 +212,10 @@ class Engine:
         self._metrics.running.set(self._running)
         self._metrics.waiting.set(len(self._waiting))
         self._metrics.kv_usage.set(self._pool.usage)
+        if self._adapters or self._shown_adapters:
+            waiting = {each.job.adapter for each in self._waiting if each.job.adapter}
+            self._shown_adapters = bool(self._adapters or waiting)
+            self._metrics.adapters(self._limits.adapters, self._adapters, waiting)
         self._metrics.changed()
 
     def _observe(self, sequence: Sequence_, started: float) -> None:
@@ -159,9 +227,9 @@ class Engine:
         metrics.prefill_time.observe(max(0.0, first - started))
         metrics.decode_time.observe(max(0.0, last - first))
         metrics.first_token.observe(max(0.0, first - sequence.arrived))
-        for _ in range(sequence.tokens - 1):
-            metrics.inter_token.observe(self._settings.inter_token)
-            metrics.per_output_token.observe(self._settings.inter_token)
+        for before, after in pairwise(sequence.times):
+            metrics.inter_token.observe(after - before)
+            metrics.per_output_token.observe(after - before)
         metrics.prompt_length.observe(len(sequence.job.prompt))
         metrics.generation_length.observe(sequence.tokens)
         metrics.generation_most.observe(sequence.tokens)

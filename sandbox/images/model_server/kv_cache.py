@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
-def block_hashes(tokens: Sequence[str], size: int) -> list[bytes]:
-    """Identity of every *full* block of ``tokens``."""
+def block_hashes(tokens: Sequence[str], size: int, extra: str = "") -> list[bytes]:
+    """Identity of every *full* block of ``tokens``. ``extra``: the adapter, whose blocks are not the base model's."""
     hashes: list[bytes] = []
-    previous = b""
+    previous = extra.encode()
     for start in range(0, len(tokens) - size + 1, size):
         digest = hashlib.blake2b(previous, digest_size=16)
         digest.update("\x00".join(tokens[start : start + size]).encode("utf-8", "surrogatepass"))
@@ -66,9 +66,9 @@ class BlockPool:
     def blocks_for(self, tokens: int) -> int:
         return -(-tokens // self.size)
 
-    def lease(self, prompt: Sequence[str], most_new_tokens: int) -> Lease | None:
+    def lease(self, prompt: Sequence[str], most_new_tokens: int, extra: str = "") -> Lease | None:
         """Take blocks for a prompt and promise room for its answer; None where there is not enough room now."""
-        hashes = block_hashes(prompt, self.size) if self._prefix_caching else []
+        hashes = block_hashes(prompt, self.size, extra) if self._prefix_caching else []
         needed_private = self.blocks_for(len(prompt)) - len(hashes)
         promised = self.blocks_for(len(prompt) + most_new_tokens) - self.blocks_for(len(prompt))
         new_shared = sum(1 for identity in hashes if identity not in self._used)

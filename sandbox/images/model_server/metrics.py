@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
@@ -52,6 +52,15 @@ class Metrics:
         self.generation_length = self._histogram("request_generation_tokens", "Tokens generated.", _TOKENS)
         self.generation_most = self._histogram("max_num_generation_tokens", "Most tokens of a request.", _TOKENS)
         self.max_tokens = self._histogram("request_params_max_tokens", "The max_tokens parameter.", _TOKENS)
+        self.transfer_time = self._histogram("nixl_xfer_time_seconds", "Transfer duration for NIXL KV.", _LATENCY)
+        self.transfers_failed = self._counter("nixl_num_failed_transfers", "Number of failed NIXL KV transfers.")
+        self._adapters = Gauge(
+            "vllm:lora_requests_info",
+            "Running stats on lora requests.",
+            ["max_lora", "running_lora_adapters", "waiting_lora_adapters"],
+            registry=self.registry,
+        )
+        self.adapters(1, (), ())
         self._constant(block_size, blocks)
 
     def _gauge(self, name: str, text: str) -> Gauge:
@@ -72,13 +81,11 @@ class Metrics:
             registry=self.registry,
         )
         cache.labels(str(block_size), str(blocks)).set(1)
-        adapters = Gauge(
-            "vllm:lora_requests_info",
-            "Running stats on lora requests.",
-            ["max_lora", "running_lora_adapters", "waiting_lora_adapters"],
-            registry=self.registry,
-        )
-        adapters.labels("1", "", "").set(time.time())
+
+    def adapters(self, most: int, running: Iterable[str], waiting: Iterable[str]) -> None:
+        """Which adapters have requests running and waiting; the value is the time of the change."""
+        self._adapters.clear()
+        self._adapters.labels(str(most), ",".join(sorted(running)), ",".join(sorted(waiting))).set(time.time())
 
     def finished(self, reason: str) -> None:
         """Count one finished sequence: ``stop``, ``length`` or ``abort``."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.images.model_server import refusals
+from sandbox.images.model_server import refusals, transfer
 from sandbox.images.model_server.engine import Job
 from sandbox.images.model_server.tokenizer import tokenize
 
@@ -24,15 +25,23 @@ class Parsed:
     echo: bool
 
 
-def parse(body: Any, *, chat: bool, names: tuple[str, ...], family: str, max_model_len: int) -> Parsed:
+def parse(
+    body: Any,
+    *,
+    chat: bool,
+    names: tuple[str, ...],
+    family: str,
+    max_model_len: int,
+    adapters: Collection[str] = (),
+) -> Parsed:
     """Check a request body. ``family`` is the model's type (``gemma`` has its own chat rules).
 
-    Raises Refusal.
+    ``names``: of the model, ``adapters``: of its LoRA adapters. Raises Refusal.
     """
     if not isinstance(body, dict):
         raise refusals.invalid("", "model_attributes_type", "Input should be a valid dictionary", body)
     model = body.get("model") or names[0]
-    if model not in names:
+    if model not in names and model not in adapters:
         raise refusals.unknown_model(str(model))
     prompts = [_chat_prompt(body, family)] if chat else _prompts(body)
     count = _integer(body, "n", 1, least=1)
@@ -46,11 +55,11 @@ def parse(body: Any, *, chat: bool, names: tuple[str, ...], family: str, max_mod
         limit = _limit(body, chat=chat, prompt=len(tokens), max_model_len=max_model_len)
         for index in range(count):
             texts.append(text)
-            jobs.append(_job(body, tokens, limit, index))
+            jobs.append(_job(body, tokens, limit, index, model if model in adapters else ""))
     return Parsed(model, tuple(jobs), tuple(texts), stream, bool(options.get("include_usage")), bool(body.get("echo")))
 
 
-def _job(body: dict[str, Any], tokens: list[str], limit: int, index: int) -> Job:
+def _job(body: dict[str, Any], tokens: list[str], limit: int, index: int, adapter: str) -> Job:
     stop = body.get("stop") or []
     return Job(
         prompt=tokens,
@@ -59,6 +68,8 @@ def _job(body: dict[str, Any], tokens: list[str], limit: int, index: int) -> Job
         ignore_eos=bool(body.get("ignore_eos")),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         seed=_integer(body, "seed", 0, least=None) + index,
+        adapter=adapter,
+        transfer=transfer.read(body.get("kv_transfer_params")),
     )
 
 

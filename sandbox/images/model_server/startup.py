@@ -46,6 +46,15 @@ def prepare(arguments: Arguments, settings: Settings) -> Ready:
     if gpu is None:
         raise StartupError(f"RuntimeError: Failed to infer device type (unknown accelerator {settings.gpu!r})")
     wanted = arguments.tensor_parallel * arguments.pipeline_parallel
+    ranks = arguments.group.local if arguments.group else arguments.data_parallel
+    if wanted <= settings.gpus < wanted * ranks:
+        raise StartupError(
+            "torch.AcceleratorError: CUDA error: invalid device ordinal\n"
+            "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): "
+            f"{{'EngineCore_DP{settings.gpus // wanted}': 1}}"
+        )
+    if arguments.adapters and not arguments.lora:
+        raise StartupError("ValueError: LoRA is not enabled. Use --enable-lora to enable LoRA.")
     if wanted > settings.gpus:
         raise StartupError(
             f"ValueError: World size ({wanted}) is larger than the number of available GPUs ({settings.gpus}) in this "

@@ -87,7 +87,7 @@ def free_port(address: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def until(check: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(check: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, "what was asked did not come to be served"

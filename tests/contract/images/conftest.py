@@ -56,13 +56,13 @@ def http(url: str, body: object | bytes | None = None, headers: dict[str, str] |
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json", **(headers or {})})
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return Answer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read())
     except urllib.error.HTTPError as error:
         return Answer(error.code, {k.lower(): v for k, v in error.headers.items()}, error.read())
 
 
-def wait_for(what: Callable[[], bool], message: str, seconds: float = 10) -> None:
+def wait_for(what: Callable[[], bool], message: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -87,7 +87,7 @@ class Program:
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.terminate()
-        return self.process.wait(timeout=10)
+        return self.process.wait(timeout=60)
 
 
 def start(module: str, arguments: tuple[str, ...], log: Path, **environment: str) -> Program:
@@ -179,12 +179,12 @@ class FakeApi:
             self.events.append((kind, "MODIFIED", item))
             self.changed.notify_all()
 
-    def set_pod(self, name: str, address: str, *, ready: bool = True) -> None:
+    def set_pod(self, name: str, address: str, *, ready: bool = True, **labels: str) -> None:
         self.put(
             "pods",
             name,
             {
-                "metadata": {"labels": {"llm-d.ai/inferenceServing": "true"}},
+                "metadata": {"labels": {"llm-d.ai/inferenceServing": "true", **labels}},
                 "status": {"podIP": address, "conditions": [{"type": "Ready", "status": str(ready)}]},
             },
         )
@@ -311,10 +311,12 @@ schedulingProfiles:
 """
 
 
-def run_picker(api: FakeApi, folder: Path, *, secure: bool = True, **environment: str) -> Picker:
+def run_picker(
+    api: FakeApi, folder: Path, *, secure: bool = True, plugins: str = PLUGINS, **environment: str
+) -> Picker:
     """A picker with the chart's arguments against the fake API; the caller stops it."""
     file = folder / "default-plugins.yaml"
-    file.write_text(PLUGINS, encoding="utf-8")
+    file.write_text(plugins, encoding="utf-8")
     ports = [free_port() for _ in range(3)]
     arguments = (
         "--pool-name", POOL, "--pool-namespace", NAMESPACE, "--pool-group", "inference.networking.k8s.io",

@@ -29,7 +29,7 @@ class Stream:
         self.stub = rpc.ExternalProcessorStub(self.channel)
 
     def exchange(self, *messages: Any) -> list[Any]:
-        answers = list(self.stub.Process(iter(messages), timeout=5))
+        answers = list(self.stub.Process(iter(messages), timeout=60))
         self.channel.close()
         return answers
 
@@ -105,7 +105,7 @@ def test_health_follows_the_pool(
 
         def state(service: str) -> int:
             request = health_pb2.HealthCheckRequest(service=service)
-            found: int = stub.Check(request, timeout=5, wait_for_ready=True).status
+            found: int = stub.Check(request, timeout=60, wait_for_ready=True).status
             return found
 
         assert state("inference-extension") == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -118,7 +118,7 @@ def test_health_follows_the_pool(
 def test_missing_rights_end_it(api: FakeApi, start_picker: Callable[..., Picker], resource: str) -> None:
     api.forbidden.add(resource)
     picker = start_picker(LLMD_SANDBOX_PICKER_SYNC_SECONDS="0.5")
-    assert picker.program.process.wait(timeout=10) == 1
+    assert picker.program.process.wait(timeout=60) == 1
     text = picker.program.log.read_text(encoding="utf-8")
     assert "failed to list *v1." in text
     assert f'cannot list resource \\"{resource}\\" in API group' in text
@@ -128,7 +128,7 @@ def test_missing_rights_end_it(api: FakeApi, start_picker: Callable[..., Picker]
 def test_missing_objective_crd_ends_it(api: FakeApi, start_picker: Callable[..., Picker]) -> None:
     api.missing.add("inferenceobjectives")
     picker = start_picker(LLMD_SANDBOX_PICKER_SYNC_SECONDS="0.5")
-    assert picker.program.process.wait(timeout=10) == 1
+    assert picker.program.process.wait(timeout=60) == 1
     assert "*v1alpha2.InferenceObjective" in picker.program.log.read_text(encoding="utf-8")
 
 

@@ -81,7 +81,8 @@ def test_builder_names_and_commands(tmp_path: Path) -> None:
     assert [path.name for path in written] == [
         "llm-d-cuda_v0.4.0.tar", "llm-d-inference-scheduler_v0.4.0.tar",
         "llm-d-cuda_v0.6.0.tar", "llm-d-inference-scheduler_v0.7.0.tar",
-        "bbr_v1.2.0.tar", "bbr_v1.4.0.tar", "envoy_distroless-v1.33.2.tar", "pause_3.10.tar",
+        "bbr_v1.2.0.tar", "bbr_v1.4.0.tar", "envoy_distroless-v1.33.2.tar",
+        "llm-d-routing-sidecar_v0.4.0.tar", "llm-d-routing-sidecar_v0.7.1.tar", "pause_3.10.tar",
     ]  # fmt: skip
     server, layer = configuration(written[0])
     assert "PYTHONPATH=/repo" in server["Env"]
@@ -98,6 +99,9 @@ def test_builder_names_and_commands(tmp_path: Path) -> None:
     assert "LLMD_SANDBOX_PICKER_GENERATION=v1.4.0" in configuration(written[3])[0]["Env"]
     router, _ = configuration(written[4])
     assert router["Entrypoint"] == ["/venv/bin/python", "-P", "-m", "sandbox.images.body_router"]
+    sidecar, _ = configuration(written[7])
+    assert sidecar["User"] == "65532:65532"  # the chart says runAsNonRoot, and a kubelet looks
+    assert "User" not in router
     assert configuration(written[-1])[0]["Entrypoint"] == ["/pause"]
     everything = build.build(tmp_path / "all", host, pause_program=None, everything=True)
     assert len(everything) == len(build.NAMES)

@@ -11,8 +11,9 @@ pytest.importorskip("aiohttp")
 pytest.importorskip("prometheus_client")
 
 from sandbox.hub.catalogue import MODELS
-from sandbox.images.model_server import arguments, requests, settings
-from sandbox.images.model_server.engine import Engine, Job, planned_length
+from sandbox.images.model_server import arguments, requests, settings, transfer
+from sandbox.images.model_server.compute import Accelerator
+from sandbox.images.model_server.engine import Engine, Job, Limits, planned_length
 from sandbox.images.model_server.fit import GPUS, Shape, fit
 from sandbox.images.model_server.kv_cache import BlockPool, block_hashes
 from sandbox.images.model_server.metrics import Metrics
@@ -142,7 +143,7 @@ QUICK = settings.Settings(ttft=0.0, prefill_per_token=0.0, inter_token=0.0)
 
 def engine(limit: int, blocks: int = 100, times: settings.Settings = QUICK) -> tuple[Engine, Metrics]:
     metrics = Metrics("m", block_size=16, blocks=blocks)
-    return Engine(BlockPool(blocks, 16), metrics, times, limit), metrics
+    return Engine(BlockPool(blocks, 16), metrics, times, Limits(limit)), metrics
 
 
 async def collect(run: Engine, job: Job, *, each: bool = False) -> tuple[str, str | None, int]:
@@ -285,3 +286,55 @@ def test_the_runbooks_own_words() -> None:
     tiny = fit(shape(GEMMA), gpu, utilization=0.3, max_num_seqs=8, max_model_len=64)
     assert tiny.error is not None
     assert "No available memory for the cache blocks" in tiny.error
+
+
+def test_prompts_queue_for_the_accelerator_and_tokens_wait_for_a_piece() -> None:
+    chip = Accelerator(0.001, 500)
+    assert chip.prefill(1000, 10.0) == 11.0
+    assert chip.prefill(1000, 10.5) == 12.0  # after the first one
+    assert chip.prefill(0, 10.5) == 10.5  # all of it was cached
+    # a running answer: at most a piece of 500 tokens between two tokens, nothing once the prompts are through
+    assert chip.next_token(10.5, 0.002) == pytest.approx(11.002)
+    assert chip.next_token(11.9, 0.002) == pytest.approx(12.002)
+    assert chip.next_token(12.5, 0.002) == pytest.approx(12.502)
+
+
+def test_transfer_parameters() -> None:
+    assert transfer.read(None) is None
+    assert transfer.read({"do_remote_decode": False}) is None
+    keep = transfer.read({"do_remote_decode": True, "do_remote_prefill": False})
+    assert keep == transfer.Transfer(keep=True)
+    told = {
+        "do_remote_prefill": True, "remote_block_ids": [7, 8], "remote_engine_id": "e", "remote_host": "h",
+        "remote_port": 5600,
+    }  # fmt: skip
+    assert transfer.read(told) == transfer.Transfer(source=transfer.Source("e", (7, 8), "h", 5600))
+    assert transfer.read({**told, "remote_block_ids": None}) is None
+
+
+def test_how_blocks_travel() -> None:
+    def cost(**environment: str) -> float:
+        return settings.read(environment).transfer_per_token
+
+    assert cost(UCX_TLS="cuda_ipc,cuda_copy,tcp") == 10 * cost()
+    assert cost(UCX_TLS="rc,tcp") == cost(UCX_TLS="") == cost()
+    assert cost(UCX_TLS="tcp", LLMD_SANDBOX_KV_TRANSFER_SECONDS_PER_TOKEN="0.5") == 0.5
+
+
+def test_group_and_adapter_arguments() -> None:
+    words = ["m", "-dp", "4", "--data-parallel-size-local", "2", "--data-parallel-start-rank", "2", "-dpa", "leader"]
+    parsed = arguments.parse([*words, "--enable-lora", "--lora-modules", "a=/x", '{"name": "b", "path": "/y"}'])
+    assert parsed.group == arguments.Group(4, 2, 2, "leader", 29550)
+    assert parsed.adapters == (("a", "/x"), ("b", "/y"))
+    assert arguments.parse(["m", "-dp", "2"]).group is None
+
+
+@pytest.mark.parametrize("word", ["a", "=x", '{"name": "a"}', "a=b,c=d"])
+def test_wrong_adapters_exit_2(word: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        arguments.parse(["m", "--lora-modules", word])
+    assert ended.value.code == 2
+
+
+def test_an_adapters_blocks_are_its_own() -> None:
+    assert block_hashes(tokens(16), 16) != block_hashes(tokens(16), 16, "poet")

@@ -18,7 +18,7 @@ from sandbox.images.endpoint_picker.plugins.pickers import MaxScorePicker
 from sandbox.images.endpoint_picker.plugins.prefix import PrefixCacheScorer, PrefixIndex, block_hashes
 from sandbox.images.endpoint_picker.plugins.scorers import KvCacheUtilizationScorer, QueueScorer
 from sandbox.images.endpoint_picker.scheduler import Scheduler, SchedulingError, saturated
-from sandbox.images.endpoint_picker.scrape import value
+from sandbox.images.endpoint_picker.scrape import adapters, value
 
 HEAD = "apiVersion: inference.networking.x-k8s.io/v1alpha1\nkind: EndpointPickerConfig\n"
 DEFAULT = (
@@ -249,3 +249,106 @@ def test_flags() -> None:
 def test_wrong_flags(words: list[str], message: str) -> None:
     with pytest.raises(flags.FlagError, match=message):
         flags.parse(words)
+
+
+PD = (
+    HEAD
+    + """\
+plugins:
+- type: prefill-filter
+- type: decode-filter
+- type: prefix-cache-scorer
+- type: max-score-picker
+- type: prefill-header-handler
+- type: pd-profile-handler
+  parameters: {threshold: 100}
+schedulingProfiles:
+- name: prefill
+  plugins: [{pluginRef: prefill-filter}, {pluginRef: prefix-cache-scorer, weight: 1}]
+- name: decode
+  plugins: [{pluginRef: decode-filter}, {pluginRef: prefix-cache-scorer, weight: 1}]
+"""
+)
+
+
+def pods(*roles: str) -> list[Endpoint]:
+    named = [{"llm-d.ai/role": role} if role else {} for role in roles]
+    return [Endpoint("llm-d", f"pod-{n}", f"10.0.0.{n}", 8000, labels=labels) for n, labels in enumerate(named)]
+
+
+def scheduler_of(text: str) -> Scheduler:
+    return Scheduler(config.load(text), Metrics("p", list))
+
+
+def test_prefill_and_decode_are_scheduled_apart() -> None:
+    schedule, endpoints = scheduler_of(PD), pods("prefill", "decode")
+    result, extra = schedule.schedule(request("x" * 400), endpoints)
+    assert (result.target.name, extra) == ("pod-1", {"x-prefiller-host-port": "10.0.0.0:8000"})
+    # both hold the prompt by now: the rest of a longer one is too short to be worth a transfer
+    result, extra = schedule.schedule(request("x" * 400 + "y" * 64), endpoints)
+    assert (result.target.name, extra) == ("pod-1", {})
+    _, extra = schedule.schedule(request("z" * 99), endpoints)
+    assert extra == {}
+
+
+def test_roles() -> None:
+    schedule = scheduler_of(PD)
+    for roles in (("decode",), ("both",), ("",)):  # nobody prefills: decode alone; no label: an ordinary server
+        result, extra = schedule.schedule(request("x" * 400), pods(*roles))
+        assert (result.target.name, extra) == ("pod-0", {})
+    with pytest.raises(SchedulingError, match="decode workers"):
+        schedule.schedule(request("x"), pods("prefill", "other"))
+
+
+def test_a_decider_counts_tokens() -> None:
+    text = PD.replace("- type: pd-profile-handler\n  parameters: {threshold: 100}", "- type: prefix-based-pd-decider\n"
+                      "  parameters: {nonCachedTokens: 50}\n- type: pd-profile-handler\n"
+                      "  parameters: {deciderPluginName: prefix-based-pd-decider}")  # fmt: skip
+    schedule, endpoints = scheduler_of(text), pods("prefill", "decode")
+    assert schedule.schedule(request("x" * 199), endpoints)[1] == {}
+    assert schedule.schedule(request("y" * 201), endpoints)[1] != {}
+    for wrong in (text.replace("deciderPluginName: prefix", "deciderPluginName: no"), text.replace("50", "-1")):
+        with pytest.raises(config.ConfigError):
+            config.load(wrong)
+
+
+def test_labels_in_general() -> None:
+    chosen = (
+        HEAD
+        + """\
+plugins:
+- type: by-label
+  parameters: {label: gpu, validValues: [l4, h100]}
+- type: by-label-selector
+  parameters: {matchLabels: {zone: a}}
+"""
+    )
+    with pytest.raises(config.ConfigError):
+        config.load(chosen.replace("label: gpu, ", ""))
+    schedule = scheduler_of(chosen)
+    found = [Endpoint("n", name, "10.0.0.1", 1, labels=labels) for name, labels in (
+        ("a", {"gpu": "t4", "zone": "a"}), ("b", {"gpu": "l4", "zone": "b"}), ("c", {"gpu": "l4", "zone": "a"}),
+    )]  # fmt: skip
+    assert schedule.schedule(request("x"), found)[0].target.name == "c"
+
+
+def test_adapter_affinity() -> None:
+    from sandbox.images.endpoint_picker.plugins.lora import LoraAffinityScorer
+
+    def runs(name: str, running: str, waiting: str, most: int) -> Endpoint:
+        load = Load(0, 0, 0, 1.0, frozenset(running.split()), frozenset(waiting.split()), most)
+        return Endpoint("n", name, "10.0.0.1", 1, load=load)
+
+    servers = [runs("a", "poet", "", 1), runs("b", "", "", 1), runs("c", "cook", "poet", 2), runs("d", "cook", "", 1)]
+    scores = LoraAffinityScorer("lora-affinity-scorer", "l").score(request("x", "poet"), servers)
+    assert list(scores.values()) == [1.0, 0.8, 0.6, 0.0]
+
+
+def test_the_newest_word_on_adapters_counts() -> None:
+    name = "vllm:lora_requests_info"
+    text = (
+        f'x 1\n{name}{{max_lora="2",running_lora_adapters="a, b",waiting_lora_adapters=""}} 1.5e+09\n'
+        f'{name}{{max_lora="2",running_lora_adapters="c",waiting_lora_adapters="d"}} 1.6e+09\ny 2\n'
+    )
+    assert adapters(text.encode(), name) == (frozenset("c"), frozenset("d"), 2)
+    assert adapters(b"x 1\n", name) == (frozenset(), frozenset(), 0)

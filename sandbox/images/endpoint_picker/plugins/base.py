@@ -15,6 +15,9 @@ class Load:
     running: int = 0
     kv_usage: float = 0.0
     updated: float = 0.0
+    running_adapters: frozenset[str] = frozenset()
+    waiting_adapters: frozenset[str] = frozenset()
+    max_adapters: int = 0
 
 
 @dataclass(eq=False)
@@ -105,11 +108,16 @@ class Picker(Protocol):
 
 @runtime_checkable
 class ProfileHandler(Protocol):
-    """Says which profiles run next (none: done) and which one's pick is the destination."""
+    """Says which profiles run next (none: done) and which one's pick is the destination.
 
-    def profiles(self, request: Request, known: Sequence[str], done: Mapping[str, ProfileResult]) -> list[str]: ...
+    ``done``: None for a profile that found no endpoint. ``result`` raises ValueError where nothing can be made of it.
+    """
 
-    def result(self, request: Request, done: Mapping[str, ProfileResult]) -> SchedulingResult: ...
+    def profiles(
+        self, request: Request, known: Sequence[str], done: Mapping[str, ProfileResult | None]
+    ) -> list[str]: ...
+
+    def result(self, request: Request, done: Mapping[str, ProfileResult | None]) -> SchedulingResult: ...
 
 
 @runtime_checkable

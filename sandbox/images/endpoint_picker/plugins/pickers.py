@@ -45,12 +45,14 @@ class RandomPicker(MaxScorePicker):
 class SingleProfileHandler(Plugin):
     """Runs the one profile there is, once."""
 
-    def profiles(self, request: Request, known: Sequence[str], done: Mapping[str, ProfileResult]) -> list[str]:
+    def profiles(self, request: Request, known: Sequence[str], done: Mapping[str, ProfileResult | None]) -> list[str]:
         return [] if len(done) == len(known) else list(known)
 
-    def result(self, request: Request, done: Mapping[str, ProfileResult]) -> SchedulingResult:
-        name = next(iter(done))
-        return SchedulingResult(dict(done), name)
+    def result(self, request: Request, done: Mapping[str, ProfileResult | None]) -> SchedulingResult:
+        name, found = next(iter(done.items()))
+        if found is None:
+            raise ValueError("no endpoints available for the given request")
+        return SchedulingResult({name: found}, name)
 
 
 @register("max-score-picker")

@@ -12,6 +12,7 @@ import xxhash
 from sandbox.images.endpoint_picker.plugins.base import Endpoint, Plugin, Request, SchedulingResult, register
 
 TYPE = "prefix-cache-scorer"
+PREFILL = "prefill"  # the profile whose pick computes the prompt
 
 
 def block_hashes(model: str, prompt: str, *, block: int, most: int) -> list[int]:
@@ -106,6 +107,9 @@ class PrefixCacheScorer(Plugin):
         if isinstance(match, Match):
             server = result.target.identity
             self.index.add(match.hashes, server)
+            prefill = result.profiles.get(PREFILL)
+            if prefill is not None:  # it will hold the prompt, too
+                self.index.add(match.hashes, prefill.targets[0].identity)
             self.matched.append((match.servers.get(server, 0) * self.block, len(match.hashes) * self.block))
         return None
 

@@ -36,7 +36,8 @@ options:
     default: [compute, container, networkservices]
   permissions:
     description:
-      - Permissions on the project that the deployment needs. A built-in list that fits the main job if not set.
+      - Permissions on the project that the deployment needs. A built-in list that fits the main job if not set, with
+        those for O(service_account) where one is to be made.
     type: list
     elements: str
   subnetwork:
@@ -45,8 +46,11 @@ options:
     default: ''
   node_pools:
     description:
-      - Pools that will be made, in the words of M(llmd.gke.gke_cluster). Only machine_type, node_count, accelerator,
-        autoscaling, spot, disk_type and disk_size_gb are looked at; other keys may be there.
+      - Pools that will be made, in the words of M(llmd.gke.gke_cluster). Only name, machine_type, node_count,
+        accelerator, autoscaling, locations, spot, disk_type, disk_size_gb and fallbacks are looked at; other keys may
+        be there.
+      - Each fallback is judged as if it had to be taken. One that cannot be had is a warning. Where quota is short for
+        the first choice and a fallback has room, that is a warning too, as the run takes the fallback.
     type: list
     elements: dict
     default: []
@@ -68,6 +72,20 @@ options:
         the used ones.
     type: str
     default: ''
+  service_account:
+    description:
+      - Whom the nodes will run as. An address must be there; for a name (without C(@)) the rights to make it are
+        checked. Not checked if not set.
+    type: str
+    default: ''
+  private_nodes:
+    description: Nodes have no external addresses, so that those are not asked for.
+    type: bool
+    default: false
+  static_addresses:
+    description: External addresses that will be reserved in the region.
+    type: int
+    default: 0
   proxy_subnet_range:
     description: Range for the proxy-only subnet, judged only where the region has none yet.
     type: str
@@ -267,7 +285,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, LlmdError, fail
 from ansible_collections.llmd.gke.plugins.module_utils.gcp import arguments, findings, iam, preflight, preflight_local
-from ansible_collections.llmd.gke.plugins.module_utils.gcp.findings import OK, WARNING, Check
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.findings import OK, Check
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.locations import region_of_zone
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.plan import NodePlan, Plan, node_plans
 from ansible_collections.llmd.gke.plugins.module_utils.llmd import fit, fit_checks
@@ -289,7 +307,8 @@ def pools_of(params: dict[str, Any]) -> tuple[NodePlan, ...]:
 
 def google_checks(params: dict[str, Any], nodes: tuple[NodePlan, ...]) -> tuple[list[Check], dict[str, int]]:
     """Google's side; a session that cannot be opened is a finding like any other."""
-    permissions = iam.NEEDED_PERMISSIONS if params["permissions"] is None else params["permissions"]
+    needed = iam.needed_permissions(params["service_account"])
+    permissions = needed if params["permissions"] is None else params["permissions"]
     zone = params["zone"] or ""
     plan = Plan(
         region=params["region"] or region_of_zone(zone),
@@ -305,6 +324,9 @@ def google_checks(params: dict[str, Any], nodes: tuple[NodePlan, ...]) -> tuple[
         gateway_class=params["gateway_class"],
         release_channel=params["release_channel"],
         minimum_version=params["minimum_version"],
+        private_nodes=params["private_nodes"],
+        static_addresses=params["static_addresses"],
+        service_account=params["service_account"],
     )
     try:
         session = arguments.open_session(params, deadline=60.0)
@@ -327,7 +349,7 @@ def local_checks(module: Any, nodes: tuple[NodePlan, ...]) -> list[Check]:
     for model in models:
         checks += model_checks(params, model, nodes, named=len(models) > 1)
     if params["cost"]:
-        checks.append(cost_check(params["cost"]))
+        checks.append(preflight_local.cost(params["cost"]))
     return checks
 
 
@@ -342,39 +364,22 @@ def model_checks(
     ask = functools.cache(preflight_local.ask_hub)
     model, token = given["model"], params["hf_token"] or ""
     checks = list(preflight_local.model_access(model, token, endpoint, ask))
-    gpu = given["accelerator"] or next((node.accelerator for node in nodes if node.accelerator), "")
     readable = model and all(check.severity == OK for check in checks)
-    if not readable or not gpu or "dtype" not in given or not params["gpus"]:
+    if not readable or "dtype" not in given or not params["gpus"]:
         return called(checks, model, named=named)
-    serving = fit.Serving(
-        dtype=given["dtype"],
-        utilization=given["gpu_memory_utilization"],
-        max_num_seqs=given["max_num_seqs"],
-        max_model_len=given["max_model_len"],
-        tensor_parallel=given["tensor_parallel"],
-    )
 
     def read() -> fit.Model:
         return fit_checks.read_model(model, token, endpoint, ask)
 
-    checks += fit_checks.check_fit(read, gpu, params["gpus"], serving, given["volume"])
-    return called(checks, model, named=named)
+    wanted = given["accelerator"]
+    planned = next((node for node in nodes if node.accelerator and wanted in ("", node.accelerator)), None)
+    node = planned or (NodePlan("", 0, wanted) if wanted else None)
+    return called(checks + fit_checks.check_node(read, node, params["gpus"], given), model, named=named)
 
 
 def called(checks: list[Check], model: str, *, named: bool) -> list[Check]:
     """The checks with the model's name in theirs, where there are several models."""
     return [replace(check, name=f"{check.name} {model}") for check in checks] if named else checks
-
-
-def cost_check(cost: dict[str, Any]) -> Check:
-    """The estimate as a finding. A price that is not listed is never counted as free."""
-    detail = (
-        f"about {float(cost.get('usd') or 0):.2f} USD an hour (list prices {cost.get('as_of')}, {cost.get('region')})"
-    )
-    if cost.get("complete", True):
-        return Check("cost", OK, detail, evidence=cost.get("lines"))
-    missing = "; ".join(str(line["what"]) for line in cost.get("lines") or [] if line.get("usd") is None)
-    return Check("cost", WARNING, f"{detail}, without: {missing}", "COST_INCOMPLETE", "", cost.get("lines"))
 
 
 SERVING = {
@@ -401,6 +406,9 @@ def options() -> dict[str, dict[str, Any]]:
         minimum_version=text,
         gateway_class=text,
         cluster=text,
+        service_account=text,
+        private_nodes={"type": "bool", "default": False},
+        static_addresses={"type": "int", "default": 0},
         proxy_subnet_range={"type": "str"},
         proxy_subnet_name={"type": "str", "default": "proxy-only-subnet"},
         hf_token={"type": "str", "no_log": True, "fallback": (env_fallback, ["HF_TOKEN"])},

@@ -26,12 +26,13 @@ STOPPED = {
 FAULT_HELP = """\
 fault plant NAME [ARGUMENT ...]               stockout ZONE [TYPE] | outage REGION-OR-ZONE | not-offered TYPE [ZONE]
                                               gpu-quota LIMIT | quota METRIC LIMIT [REGION] | gke-version VERSION
+                                              cluster-busy CLUSTER [SECONDS] | roles E-MAIL [ROLE,ROLE]
                                               api-disabled SERVICE | api-propagation SECONDS [SERVICE] | token-expired
                                               permission-missing PERMISSION | billing-disabled | project-inactive
                                               proxy-subnet-missing
 fault plant api [HTTP] [xTIMES] METHOD [ANSWER] [delay=S] [after=N] [late=true] [message=TEXT]
                                               for example: api 503 x3 container.projects.locations.clusters.get
-                                              ANSWER: reset, cut, broken, html, empty, redirect
+                                              ANSWER: reset, cut, broken, html, text, empty, redirect
 fault plant operation METHOD [code=CODE] [MESSAGE]
 fault plant '{"method": ..., ...}'            everything else; see sandbox/gcp/README.md
 fault list

@@ -88,6 +88,8 @@ def cluster_of(call: Call, at: Target) -> Json:
 
 def check_idle(call: Call, at: Target, *, deleting: bool = False) -> None:
     """One operation at a time. ApiError with GKE's text for a busy cluster."""
+    if call.world.faults.busy(at.cluster):
+        raise cluster_busy("operation-1700000000000-00000000-0000-4000-8000-000000000000")
     running = call.operations.busy(at.key)
     if running is None:
         return

@@ -110,11 +110,23 @@ def check_pools(world: World, cluster: Json, pools: list[Json]) -> None:
         if names.count(pool["name"]) > 1:
             raise invalid_argument(f'Node pool "{pool["name"]}" is given twice.')
         check_machine(pool)
+        _check_account(world, str(pool["config"].get("serviceAccount") or "default"))
         _check_counts(pool)
     wanted: Counter[str] = Counter()
     for pool in pools:
         wanted += usage(pool, pool["initialNodeCount"] * len(pool["locations"]))
     check_quota(world, catalog.region_of(cluster["location"]), wanted)
+
+
+def _check_account(world: World, name: str) -> None:
+    """Nodes run as the project's default account or as one that is there."""
+    if name == "default":
+        return
+    account = world.accounts.get(name)
+    if account is None or account.human:
+        raise invalid_argument(f'Service account "{name}" does not exist.')
+    if account.disabled:
+        raise invalid_argument(f'Service account "{name}" is disabled.')
 
 
 def check_quota(world: World, region: str, wanted: Counter[str]) -> None:

@@ -378,6 +378,8 @@ def disturbed(spec: Json, body: Json, method: str) -> Answer:
         return Answer(302, {}, method, {"Location": "https://login.example.com/"}, "", "text/html")
     if kind == "html":
         return Answer(int(spec.get("http", 502)), {}, method, {}, _PAGE, "text/html; charset=UTF-8")
+    if kind == "text":
+        return Answer(int(spec.get("http", 200)), {}, method, {}, text, "text/plain; charset=UTF-8")
     return Answer(int(spec.get("http", 200)), {}, method, {}, "" if kind == "empty" else text[: len(text) // 2])
 
 

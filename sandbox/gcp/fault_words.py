@@ -44,8 +44,10 @@ NAMED: dict[str, tuple[Argument, ...]] = {
     "project-inactive": (),
     "token-expired": (),
     "gke-version": (Argument("version"),),
+    "cluster-busy": (Argument("cluster"), Argument("seconds", needed=False, number=True)),
+    "roles": (Argument("principal"), Argument("roles", needed=False)),
 }
-_ANSWER_WORDS = ("reset", "cut", "broken", "html", "empty", "redirect")
+_ANSWER_WORDS = ("reset", "cut", "broken", "html", "text", "empty", "redirect")
 
 
 def read(given: Sequence[object]) -> Json:

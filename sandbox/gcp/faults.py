@@ -34,6 +34,7 @@ ANSWERS = {
     "cut": "half of the body, then the connection ends",
     "broken": "the whole of a body whose JSON ends in the middle",
     "html": "an HTML page, as a proxy or a front end in trouble sends it",
+    "text": "the good answer as text/plain",
     "empty": "no body",
     "redirect": "302 to a log-in page",
 }
@@ -157,6 +158,20 @@ class Faults:
     def missing(self, permission: str) -> bool:
         return any(fnmatchcase(permission, str(spec["permission"])) for spec in self.named("permission-missing"))
 
+    def busy(self, cluster: str) -> bool:
+        """Whether a planted operation keeps a cluster busy, for good or for its seconds."""
+        return any(
+            spec["cluster"] in (cluster, "*") and time.time() < float(spec["at"]) + float(spec.get("seconds", "inf"))
+            for spec in self.named("cluster-busy")
+        )
+
+    def roles(self, email: str) -> frozenset[str] | None:
+        """The only roles that a principal has, where that is planted."""
+        found = [spec for spec in self.named("roles") if spec["principal"] == email]
+        if not found:
+            return None
+        return frozenset(role for spec in found for role in str(spec.get("roles", "")).split(",") if role)
+
     def expired(self, issued: float) -> bool:
         """Whether a token of that age was ended by a planted ``token-expired``."""
         return any(issued < float(spec["at"]) for spec in self.named("token-expired"))
@@ -222,7 +237,7 @@ def _check_named(spec: Json) -> None:
                 raise BadFault(f"{spec['name']}: {argument.name} is a number") from error
     if "service" in spec and "." not in str(spec["service"]):
         spec["service"] = f"{spec['service']}.googleapis.com"
-    if spec["name"] == "token-expired":
+    if spec["name"] in ("token-expired", "cluster-busy"):
         spec.setdefault("at", time.time())
 
 

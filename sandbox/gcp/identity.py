@@ -43,6 +43,8 @@ class Account:
     unique_id: str
     display_name: str = ""
     human: bool = False
+    description: str = ""
+    disabled: bool = False
     keys: dict[str, rsa.RSAPublicKey] = field(default_factory=dict)
 
     @property
@@ -78,8 +80,8 @@ class Accounts:
         self.refresh_tokens: dict[str, str] = {}  # refresh token -> e-mail
         self.subject_tokens: dict[str, str] = {}  # token of a foreign identity provider -> e-mail
 
-    def add(self, email: str, *, display_name: str = "", human: bool = False) -> Account:
-        account = Account(email, numeric_id(email), display_name, human)
+    def add(self, email: str, *, display_name: str = "", human: bool = False, description: str = "") -> Account:
+        account = Account(email, numeric_id(email), display_name, human, description)
         with self._lock:
             return self._accounts.setdefault(email, account)
 

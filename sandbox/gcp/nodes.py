@@ -142,7 +142,7 @@ def instance_body(world: World, cluster: Json, pool: Json, spec: NodeSpec, addre
         "scheduling": {"preemptible": spot, "automaticRestart": not spot,
                        "onHostMaintenance": "TERMINATE" if spot or accelerator(pool) else "MIGRATE",
                        "provisioningModel": "SPOT" if spot else "STANDARD"},
-        "serviceAccounts": [{"email": world.default_service_account, "scopes": list(config["oauthScopes"])}],
+        "serviceAccounts": [{"email": _account(world, config), "scopes": list(config["oauthScopes"])}],
         "tags": {"items": [node_tag(cluster)], "fingerprint": "2oSSiPi57f8="},
         "deletionProtection": False,
     }  # fmt: skip
@@ -151,6 +151,11 @@ def instance_body(world: World, cluster: Json, pool: Json, spec: NodeSpec, addre
         kind = link("acceleratorTypes", zone, gpu["acceleratorType"])
         body["guestAccelerators"] = [{"acceleratorType": kind, "acceleratorCount": int(gpu["acceleratorCount"])}]
     return body
+
+
+def _account(world: World, config: Json) -> str:
+    given = str(config.get("serviceAccount") or "default")
+    return world.default_service_account if given == "default" else given
 
 
 def node_tag(cluster: Json) -> str:

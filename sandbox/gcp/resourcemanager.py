@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import datetime
+import hashlib
 import json
+import re
 from typing import Any
 
 from sandbox.gcp import roles
@@ -68,14 +70,23 @@ def list_projects(call: Call) -> Json:
 
 @handles("cloudresourcemanager.projects.getIamPolicy")
 def get_policy(call: Call) -> Json:
+    """The policy. A reader that does not ask for version 3 gets conditional bindings under names that mean nothing."""
     _need(call, "resourcemanager.projects.getIamPolicy")
     with call.world.lock:
-        return json.loads(json.dumps(call.world.policy))  # type: ignore[no-any-return]
+        policy: Json = json.loads(json.dumps(call.world.policy))
+    if int((call.body.get("options") or {}).get("requestedPolicyVersion", 1)) < 3:
+        for binding in policy["bindings"]:
+            condition = binding.pop("condition", None)
+            if condition is not None:
+                digest = hashlib.sha256(json.dumps(condition, sort_keys=True).encode()).hexdigest()
+                binding["role"] = f"{binding['role']}_withcond_{digest[:20]}"
+        policy["version"] = 1
+    return policy
 
 
 @handles("cloudresourcemanager.projects.setIamPolicy")
 def set_policy(call: Call) -> Json:
-    """Replace the policy. ApiError 409 where its etag shows that somebody else was faster."""
+    """Replace what ``updateMask`` names. ApiError 409 where the etag shows that somebody else was faster."""
     _need(call, "resourcemanager.projects.setIamPolicy")
     policy = call.body.get("policy")
     if not isinstance(policy, dict):
@@ -85,7 +96,13 @@ def set_policy(call: Call) -> Json:
             raise ApiError(409, _RACE, "ABORTED", "aborted")
         for binding in policy.get("bindings", []):
             _check_binding(call, binding)
-        return call.world.set_policy(policy)
+            if binding.get("condition") and int(policy.get("version", 1)) != 3:
+                raise invalid_argument("Specified policy version cannot support conditional bindings: use version 3.")
+        masked = str(call.body.get("updateMask") or "bindings,etag").replace(" ", "").split(",")
+        given = {key: policy[key] for key in masked if key in policy}
+        bindings = given["bindings"] if "bindings" in given else call.world.policy["bindings"]
+        conditional = any(binding.get("condition") for binding in bindings)
+        return call.world.set_policy({**call.world.policy, **given, "version": 3 if conditional else 1})
 
 
 def _check_binding(call: Call, binding: Json) -> None:
@@ -95,7 +112,7 @@ def _check_binding(call: Call, binding: Json) -> None:
     for member in binding.get("members", []):
         kind, _, name = str(member).partition(":")
         if kind == "serviceAccount" and name.endswith(f"@{call.world.project}.iam.gserviceaccount.com"):
-            if call.world.accounts.get(name) is None:
+            if call.world.accounts.get(name) is None:  # members of deleted accounts are called "deleted:..."
                 raise invalid_argument(f"Service account {name} does not exist.")
         elif kind not in ("user", "group", "domain", "serviceAccount", "allUsers", "allAuthenticatedUsers", "deleted",
                           "principal", "principalSet"):  # fmt: skip
@@ -129,6 +146,8 @@ def _account(call: Call, account: Account) -> Json:
         "email": account.email,
         "displayName": account.display_name,
         "oauth2ClientId": account.unique_id,
+        **({"description": account.description} if account.description else {}),
+        **({"disabled": True} if account.disabled else {}),
     }
 
 
@@ -161,17 +180,33 @@ def list_accounts(call: Call) -> Json:
 @handles("iam.projects.serviceAccounts.create")
 def create_account(call: Call) -> Json:
     _iam_need(call, "iam.serviceAccounts.create", call.params["name"])
-    email = call.world.email(str(call.body.get("accountId", "")))
+    name, given = str(call.body.get("accountId", "")), call.body.get("serviceAccount", {})
+    if not 6 <= len(name) <= 30:
+        raise invalid_argument(f'The account ID "{name}" does not have a length between 6 and 30.')
+    if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])", name):
+        raise invalid_argument(f'The account ID "{name}" is invalid: it must match [a-z]([-a-z0-9]*[a-z0-9]).')
+    if len(str(given.get("description", "")).encode()) > 256:
+        raise invalid_argument("The description of a service account has at most 256 bytes.")
+    email = call.world.email(name)
     if call.world.accounts.get(email) is not None:
         text = f"Service account {call.body['accountId']} already exists within project projects/{call.world.project}."
         raise ApiError(409, text, "ALREADY_EXISTS", "alreadyExists")
-    display = str(call.body.get("serviceAccount", {}).get("displayName", ""))
-    return _account(call, call.world.accounts.add(email, display_name=display))
+    display, description = str(given.get("displayName", "")), str(given.get("description", ""))
+    return _account(call, call.world.accounts.add(email, display_name=display, description=description))
 
 
 @handles("iam.projects.serviceAccounts.delete")
 def delete_account(call: Call) -> Json:
-    call.world.accounts.remove(_find(call, "iam.serviceAccounts.delete").email)
+    """The account goes; bindings that name it stay, with its member marked as deleted."""
+    account = _find(call, "iam.serviceAccounts.delete")
+    world = call.world
+    with world.mutate():
+        world.accounts.remove(account.email)
+        if any(account.member in binding["members"] for binding in world.policy["bindings"]):
+            dead = f"deleted:{account.member}?uid={account.unique_id}"
+            for binding in world.policy["bindings"]:
+                binding["members"] = [dead if one == account.member else one for one in binding["members"]]
+            world.set_policy(world.policy)
     return {}
 
 

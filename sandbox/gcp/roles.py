@@ -64,6 +64,11 @@ ROLES: dict[str, Role] = {
     "roles/container.clusterViewer": Role(
         ("container.clusters.get", "container.clusters.list", "container.clusters.connect", *_PROJECT)
     ),
+    "roles/container.defaultNodeServiceAccount": Role(
+        ("logging.logEntries.create", "monitoring.metricDescriptors.create", "monitoring.metricDescriptors.list",
+         "monitoring.timeSeries.create", "autoscaling.sites.writeMetrics"),
+    ),
+    "roles/artifactregistry.reader": Role(("artifactregistry.*.get", "artifactregistry.*.list")),
     "roles/compute.admin": Role(("compute.*", *_PROJECT, *_SERVICE_USER)),
     "roles/compute.networkAdmin": Role(
         (*(f"compute.{name}.*" for name in _NETWORK), "compute.*.get", "compute.*.list", "networkservices.*", *_PROJECT,
@@ -100,6 +105,10 @@ ROLES: dict[str, Role] = {
     ),
     "roles/monitoring.admin": Role(("monitoring.*",)),
     "roles/monitoring.viewer": Role(("monitoring.*.get", "monitoring.*.list")),
+    "roles/monitoring.metricWriter": Role(
+        ("monitoring.metricDescriptors.create", "monitoring.metricDescriptors.list", "monitoring.timeSeries.create")
+    ),
+    "roles/logging.logWriter": Role(("logging.logEntries.create",)),
     "roles/logging.viewer": Role(("logging.*.get", "logging.*.list")),
     "roles/networkservices.admin": Role(("networkservices.*", *_PROJECT)),
 }  # fmt: skip

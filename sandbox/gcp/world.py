@@ -121,7 +121,13 @@ class World:
             return copy.deepcopy(self.policy)
 
     def roles_of(self, email: str) -> frozenset[str]:
-        """Roles that the policy binds to a user or service account (conditions are not evaluated)."""
+        """Roles that the policy binds to a user or service account (conditions are not evaluated).
+
+        A planted fault ``roles`` takes the policy's place.
+        """
+        planted = self.faults.roles(email)
+        if planted is not None:
+            return planted
         members = {f"user:{email}", f"serviceAccount:{email}", "allAuthenticatedUsers"}
         with self.lock:
             bindings = self.policy.get("bindings", [])

@@ -220,6 +220,8 @@ ROLE_OF_PERMISSION: tuple[tuple[str, str], ...] = (
     ("serviceusage.", "roles/serviceusage.serviceUsageAdmin"),
     ("iam.serviceAccounts.actAs", "roles/iam.serviceAccountUser"),
     ("iam.", "roles/iam.serviceAccountAdmin"),
+    ("resourcemanager.projects.setIamPolicy", "roles/resourcemanager.projectIamAdmin"),
+    ("resourcemanager.projects.getIamPolicy", "roles/resourcemanager.projectIamAdmin"),
     ("resourcemanager.projects.get", "roles/browser"),
 )
 

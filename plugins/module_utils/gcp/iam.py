@@ -29,6 +29,19 @@ NEEDED_PERMISSIONS = (
     "serviceusage.services.get",
     "iam.serviceAccounts.actAs",
 )
+# What making an account for the nodes needs besides.
+SERVICE_ACCOUNT_PERMISSIONS = (
+    "iam.serviceAccounts.create",
+    "iam.serviceAccounts.get",
+    "resourcemanager.projects.getIamPolicy",
+    "resourcemanager.projects.setIamPolicy",
+)
+
+
+def needed_permissions(service_account: str) -> tuple[str, ...]:
+    """Of the main job, where the nodes run as ``service_account`` (a name without @ is one that is made)."""
+    made = bool(service_account) and "@" not in service_account
+    return NEEDED_PERMISSIONS + (SERVICE_ACCOUNT_PERMISSIONS if made else ())
 
 
 def get_project(session: GoogleSession) -> Json:

@@ -12,6 +12,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.gcp import (
     locations,
     networks,
     ranges,
+    service_accounts,
     services,
     subnetworks,
     versions,
@@ -30,10 +31,12 @@ from ansible_collections.llmd.gke.plugins.module_utils.gcp.plan import (
     BILLING,
     COMPUTE,
     CONTAINER,
+    IAM,
     RESOURCE_MANAGER,
     Plan,
 )
-from ansible_collections.llmd.gke.plugins.module_utils.gcp.preflight_nodes import check_nodes
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.preflight_fallbacks import check_fallbacks
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.preflight_nodes import Reader, check_nodes
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession, Json, segment
 
 # GatewayClasses of GKE that can have an InferencePool as backend; both are regional.
@@ -87,13 +90,17 @@ def _inside_project(session: GoogleSession, plan: Plan) -> list[Check]:
         checks += guarded("permissions", lambda: _permissions(session, plan.permissions), waits_for=RESOURCE_MANAGER)
     if plan.services:
         checks += guarded("services", lambda: _services(session, plan.services))
-    zone = guarded("zone", lambda: _zone(session, plan), waits_for=COMPUTE) if plan.zone else []
+    reader = Reader(session)
+    zone = guarded("zone", lambda: _zone(reader, plan), waits_for=COMPUTE) if plan.zone else []
     checks += zone
     # Without a zone (or the API) nothing in it can be asked; quota, ranges and versions can all the same.
     offers = all(check.severity == OK for check in zone)
     region_known = offers or {check.code for check in zone} <= {"ZONE_NOT_FOUND", "ZONE_DOWN"}
     if region_known:
-        checks += check_nodes(session, plan, offers=offers)
+        nodes = check_nodes(reader, plan, offers=offers)
+        checks += check_fallbacks(reader, plan, nodes) if offers else nodes
+    if plan.service_account:
+        checks += guarded("service account", lambda: _service_account(session, plan.service_account), waits_for=IAM)
     if plan.gateway_class:
         checks.append(_gateway_class(plan.gateway_class))
     if offers and (plan.release_channel or plan.minimum_version):
@@ -171,8 +178,34 @@ def _services(session: GoogleSession, wanted: Iterable[str]) -> Iterator[Check]:
         yield Check("services", OK, f"all {len(found)} enabled")
 
 
-def _zone(session: GoogleSession, plan: Plan) -> Iterator[Check]:
-    zone = locations.get_zone(session, plan.zone)
+def _service_account(session: GoogleSession, wanted: str) -> Iterator[Check]:
+    """Of the nodes: one that is given must be there, one that is to be made needs a good name."""
+    name = "service account"
+    made = "@" not in wanted
+    if made:
+        service_accounts.validate(service_accounts.ServiceAccount(wanted))
+    email = service_accounts.email_of(wanted, session.project) if made else wanted
+    try:
+        found = service_accounts.get(session, email)
+    except LlmdError as error:
+        if error.code != "PERMISSION_DENIED" or made:
+            raise
+        detail = f"{email} cannot be looked at with these rights: {error.why}"
+        yield Check(name, WARNING, detail, "SERVICE_ACCOUNT_UNKNOWN", "Nothing has to be done; the run will show.")
+        return
+    if found is None and not made:
+        remedy = "Check llmd_node_service_account, or give a name without @ to have one made."
+        yield Check(name, ERROR, f"there is no service account {email}", "SERVICE_ACCOUNT_NOT_FOUND", remedy)
+    elif found is not None and found.get("disabled"):
+        remedy = f"gcloud iam service-accounts enable {email}"
+        yield Check(name, ERROR, f"{email} is disabled", "SERVICE_ACCOUNT_DISABLED", remedy)
+    else:
+        yield Check(name, OK, f"{email} {'is there' if found else 'will be made'}")
+
+
+def _zone(reader: Reader, plan: Plan) -> Iterator[Check]:
+    session = reader.session
+    zone = reader.zone(plan.zone)
     if zone is None:
         known = locations.zones_of_region(session, plan.region or locations.region_of_zone(plan.zone))
         remedy = f"Set llmd_zone to one of: {', '.join(known) or 'gcloud compute zones list'}."

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Preflight of what is not Google: helm, Python libraries, the Hugging Face token and access to the model."""
+"""Preflight of what is not Google: helm, Python libraries, the Hugging Face token, access to the model, the cost."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import importlib.util
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.findings import ERROR, OK, WARNING, Check
@@ -135,3 +136,13 @@ def _judge(model: str, base: str, answer: HubAnswer) -> Check:
         remedy = "Make a new read token at https://huggingface.co/settings/tokens and set llmd_hf_token / HF_TOKEN."
         return Check(name, ERROR, f"{base} refuses the token{said}", "HF_TOKEN_REFUSED", remedy)
     return Check(name, WARNING, f"{base} answered {answer.status}, access to {model} was not checked", "HF_UNREACHABLE")
+
+
+def cost(estimate: Mapping[str, Any]) -> Check:
+    """The estimate as a finding. A price that is not listed is never counted as free."""
+    prices = f"list prices {estimate.get('as_of')}, {estimate.get('region')}"
+    detail = f"about {float(estimate.get('usd') or 0):.2f} USD an hour ({prices})"
+    if estimate.get("complete", True):
+        return Check("cost", OK, detail, evidence=estimate.get("lines"))
+    missing = "; ".join(str(line["what"]) for line in estimate.get("lines") or [] if line.get("usd") is None)
+    return Check("cost", WARNING, f"{detail}, without: {missing}", "COST_INCOMPLETE", "", estimate.get("lines"))

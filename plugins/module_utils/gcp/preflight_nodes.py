@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import LlmdError
 from ansible_collections.llmd.gke.plugins.module_utils.gcp import locations, ownership, quotas
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.findings import ERROR, OK, WARNING, Check, guarded
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.plan import COMPUTE, NodePlan, Plan
-from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession, segment
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession, Json, segment
 
 DEFAULT_CPUS = 4  # where the machine type cannot be asked
 # Machine families that bring their GPUs along; every other accelerator is attached to an N1.
@@ -27,41 +28,84 @@ FAMILY_OF_GPU = {
 }
 
 
-def check_nodes(session: GoogleSession, plan: Plan, *, offers: bool = True) -> list[Check]:
+class Reader:
+    """What Google says of zones and quotas, each asked once for all that want to know. Raises GoogleApiError."""
+
+    def __init__(self, session: GoogleSession) -> None:
+        self.session = session
+        self._known: dict[tuple[str, ...], Any] = {}
+
+    def _once(self, key: tuple[str, ...], ask: Callable[[], Any]) -> Any:
+        if key not in self._known:
+            self._known[key] = ask()
+        return self._known[key]
+
+    def zone(self, zone: str) -> Json | None:
+        found: Json | None = self._once(("zone", zone), lambda: locations.get_zone(self.session, zone))
+        return found
+
+    def machine_type(self, zone: str, name: str) -> Json | None:
+        key = ("machine", zone, name)
+        found: Json | None = self._once(key, lambda: locations.get_machine_type(self.session, zone, name))
+        return found
+
+    def accelerator_type(self, zone: str, name: str) -> Json | None:
+        key = ("accelerator", zone, name)
+        found: Json | None = self._once(key, lambda: locations.get_accelerator_type(self.session, zone, name))
+        return found
+
+    def region_quotas(self, region: str) -> list[Json]:
+        found: list[Json] = self._once(("region", region), lambda: quotas.region_quotas(self.session, region))
+        return found
+
+    def project_quotas(self) -> list[Json]:
+        found: list[Json] = self._once(("project",), lambda: quotas.project_quotas(self.session))
+        return found
+
+    def standing_cluster(self, plan: Plan) -> str:
+        found: str = self._once(("cluster", plan.cluster), lambda: _standing_cluster(self.session, plan))
+        return found
+
+
+def check_nodes(reader: Reader, plan: Plan, *, offers: bool = True) -> list[Check]:
     """Machine types, accelerators, then the quota of all nodes together. ``offers`` False: the zone cannot be asked."""
     checks: list[Check] = []
     cpus: dict[str, int] = {}
     if plan.zone and offers:
-        checks += guarded("machine types", lambda: _machines(session, plan, cpus), waits_for=COMPUTE)
-        for name in dict.fromkeys(node.accelerator for node in plan.nodes if node.accelerator):
-            check = functools.partial(_accelerator, session, plan, name)
+        checks += guarded("machine types", lambda: _machines(reader, plan, cpus), waits_for=COMPUTE)
+        for name, zone in _wanted(plan, "accelerator"):
+            check = functools.partial(_accelerator, reader, plan, name, zone)
             checks += guarded(f"accelerator {name}", check, waits_for=COMPUTE)
-    for node in plan.nodes:
+    for node in dict.fromkeys(plan.nodes):
         checks += _fits_together(node)
     if plan.region and plan.nodes:
-        checks += guarded("quota", lambda: _quota(session, plan, cpus), waits_for=COMPUTE)
+        checks += guarded("quota", lambda: _quota(reader, plan, cpus), waits_for=COMPUTE)
     return checks
 
 
-def _machines(session: GoogleSession, plan: Plan, cpus: dict[str, int]) -> Iterator[Check]:
-    for name in dict.fromkeys(node.machine_type for node in plan.nodes if node.machine_type):
-        found = locations.get_machine_type(session, plan.zone, name)
+def _wanted(plan: Plan, kind: str) -> list[tuple[str, str]]:
+    """(machine or accelerator type, zone) that the nodes want, each once."""
+    pairs = [(str(getattr(node, kind)), zone) for node in plan.nodes for zone in node.places(plan.zone)]
+    return list(dict.fromkeys(pair for pair in pairs if pair[0]))
+
+
+def _machines(reader: Reader, plan: Plan, cpus: dict[str, int]) -> Iterator[Check]:
+    for name, zone in _wanted(plan, "machine_type"):
+        found = reader.machine_type(zone, name)
         if found is None:
-            remedy = f"gcloud compute machine-types list --zones {plan.zone}"
-            yield Check(
-                f"machine type {name}", ERROR, f"not offered in {plan.zone}", "MACHINE_TYPE_UNAVAILABLE", remedy
-            )
+            remedy = f"gcloud compute machine-types list --zones {zone}"
+            yield Check(f"machine type {name}", ERROR, f"not offered in {zone}", "MACHINE_TYPE_UNAVAILABLE", remedy)
         else:
             cpus[name] = int(found.get("guestCpus") or DEFAULT_CPUS)
             seen = {"guestCpus": found.get("guestCpus"), "memoryMb": found.get("memoryMb")}
-            yield Check(f"machine type {name}", OK, f"{cpus[name]} vCPU, offered in {plan.zone}", "", "", evidence=seen)
+            yield Check(f"machine type {name}", OK, f"{cpus[name]} vCPU, offered in {zone}", "", "", evidence=seen)
 
 
-def _accelerator(session: GoogleSession, plan: Plan, name: str) -> Iterator[Check]:
-    found = locations.get_accelerator_type(session, plan.zone, name)
+def _accelerator(reader: Reader, plan: Plan, name: str, zone: str) -> Iterator[Check]:
+    found = reader.accelerator_type(zone, name)
     if found is None:
-        here = locations.zones_with_accelerator(session, name, plan.region)
-        there = here or locations.zones_with_accelerator(session, name)
+        here = locations.zones_with_accelerator(reader.session, name, plan.region)
+        there = here or locations.zones_with_accelerator(reader.session, name)
         remedy = (
             f"Set llmd_zone to one that offers it: {', '.join(there[:12])}."
             if there
@@ -70,7 +114,7 @@ def _accelerator(session: GoogleSession, plan: Plan, name: str) -> Iterator[Chec
         yield Check(
             f"accelerator {name}",
             ERROR,
-            f"not offered in {plan.zone}",
+            f"not offered in {zone}",
             "ACCELERATOR_UNAVAILABLE",
             remedy,
             evidence={"zones": there},
@@ -79,10 +123,10 @@ def _accelerator(session: GoogleSession, plan: Plan, name: str) -> Iterator[Chec
     most = int(found.get("maximumCardsPerInstance") or 0)
     wanted = max(node.accelerators_each for node in plan.nodes if node.accelerator == name)
     if most and wanted > most:
-        detail = f"{wanted} on one node asked, {most} is the most in {plan.zone}"
+        detail = f"{wanted} on one node asked, {most} is the most in {zone}"
         yield Check(f"accelerator {name}", ERROR, detail, "ACCELERATOR_COUNT", f"Ask for {most} or fewer (llmd_gpu).")
         return
-    yield Check(f"accelerator {name}", OK, f"offered in {plan.zone}", "", "", evidence={"maximum": most})
+    yield Check(f"accelerator {name}", OK, f"offered in {zone}", "", "", evidence={"maximum": most})
 
 
 def _fits_together(node: NodePlan) -> Iterator[Check]:
@@ -115,21 +159,22 @@ def _demand(plan: Plan, cpus: dict[str, int]) -> tuple[Counter[str], int]:
     ]
     regional, gpus = quotas.demand(nodes)
     # Public nodes have one address each, a public Gateway one more.
-    addresses = sum(node.count for node in plan.nodes if node.machine_type)
+    addresses = 0 if plan.private_nodes else sum(node.count for node in plan.nodes if node.machine_type)
     regional["IN_USE_ADDRESSES"] += addresses + (1 if "external" in plan.gateway_class else 0)
-    return regional, gpus
+    regional["STATIC_ADDRESSES"] += plan.static_addresses
+    return Counter({metric: amount for metric, amount in regional.items() if amount}), gpus
 
 
-def _quota(session: GoogleSession, plan: Plan, cpus: dict[str, int]) -> Iterator[Check]:
+def _quota(reader: Reader, plan: Plan, cpus: dict[str, int]) -> Iterator[Check]:
     regional, gpus = _demand(plan, cpus)
-    found = quotas.compare(regional, quotas.region_quotas(session, plan.region), plan.region)
+    found = quotas.compare(regional, reader.region_quotas(plan.region), plan.region)
     if gpus:
-        listed = quotas.project_quotas(session)
+        listed = reader.project_quotas()
         found += quotas.compare(Counter({"GPUS_ALL_REGIONS": gpus}), listed, "all regions")
     short = any(headroom.enough is False for headroom in found)
-    standing = _standing_cluster(session, plan) if short else ""
+    standing = reader.standing_cluster(plan) if short else ""
     for headroom in found:
-        yield _judge(headroom, session.project, standing)
+        yield _judge(headroom, reader.session.project, standing)
 
 
 def _judge(headroom: quotas.Headroom, project: str, standing: str) -> Check:

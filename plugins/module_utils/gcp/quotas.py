@@ -19,6 +19,7 @@ GPU_METRICS = {
     "nvidia-tesla-v100": "NVIDIA_V100_GPUS",
     "nvidia-tesla-a100": "NVIDIA_A100_GPUS",
     "nvidia-a100-80gb": "NVIDIA_A100_80GB_GPUS",
+    "nvidia-h100-80gb": "NVIDIA_H100_GPUS",
 }
 CPU_METRICS = {
     "n2": "N2_CPUS",
@@ -84,9 +85,9 @@ def demand(nodes: Iterable[Nodes]) -> tuple[Counter[str], int]:
         if group.gpus_each:
             amount = group.count * group.gpus_each
             gpus += amount
-            metric = GPU_METRICS.get(group.gpu_type)
-            if metric:
-                regional[f"PREEMPTIBLE_{metric}" if group.spot else metric] += amount
+            # A type whose metric we do not know is listed under none: then the finding says that it cannot be told.
+            metric = GPU_METRICS.get(group.gpu_type, group.gpu_type)
+            regional[f"PREEMPTIBLE_{metric}" if group.spot and metric != group.gpu_type else metric] += amount
     return regional, gpus
 
 

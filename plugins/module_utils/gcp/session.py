@@ -288,19 +288,23 @@ def _is_json(reply: Reply) -> bool:
 
 def _document(method: str, url: str, reply: Reply) -> Json | tuple[GoogleApiError, float | None]:
     """The JSON object of an answer. One that is cut short may be asked for again, anything else is not Google's."""
-    if not reply.text.strip():
-        return {}
+    if not reply.text.strip():  # "nothing" is 204 or {}; else the body was lost on the way
+        return {} if reply.status == 204 else _cut_short(method, url, reply, "no body")
     if not _is_json(reply):
         raise _not_google(method, url, reply, "not JSON")
     try:
         document = json.loads(reply.text)
     except ValueError as trouble:
-        error = _not_google(method, url, reply, str(trouble))
-        error.code = "TRUNCATED_ANSWER"
-        return error, None
+        return _cut_short(method, url, reply, str(trouble))
     if isinstance(document, dict):
         return document
     raise _not_google(method, url, reply, f"a JSON {type(document).__name__}")
+
+
+def _cut_short(method: str, url: str, reply: Reply, why: str) -> tuple[GoogleApiError, None]:
+    error = _not_google(method, url, reply, why)
+    error.code = "TRUNCATED_ANSWER"
+    return error, None
 
 
 def _not_google(method: str, url: str, reply: Reply, why: str) -> GoogleApiError:

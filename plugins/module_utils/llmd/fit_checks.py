@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.findings import ERROR, OK, WARNING, Check
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.plan import NodePlan
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.preflight_local import (
     HUB,
     HubAnswer,
@@ -76,6 +78,38 @@ def check_fit(
         detail = f"{volume} for the model's files, its weights alone take {needed:.1f} GiB"
         remedy = f"Set llmd_model_size to {int(needed * 1.2) + 1}Gi or more."
         yield Check("model volume", ERROR, detail, "MODEL_VOLUME_TOO_SMALL", remedy)
+
+
+def check_node(
+    read: Callable[[], fit.Model],
+    node: NodePlan | None,
+    catalogue: Mapping[str, Mapping[str, Any]],
+    given: Mapping[str, Any],
+) -> list[Check]:
+    """The model on the pool's GPU, and on each other GPU that is a fallback, where NO is a warning only.
+
+    ``given``: the module's option ``serving``. Nothing to say where there is no GPU.
+    """
+    if node is None:
+        return []
+    serving = fit.Serving(
+        dtype=given["dtype"],
+        utilization=given["gpu_memory_utilization"],
+        max_num_seqs=given["max_num_seqs"],
+        max_model_len=given["max_model_len"],
+        tensor_parallel=given["tensor_parallel"],
+    )
+    checks = list(check_fit(read, node.accelerator, catalogue, serving, given["volume"]))
+    others = dict.fromkeys(other.accelerator for other in node.fallbacks)
+    for accelerator in others:
+        if accelerator and accelerator != node.accelerator:
+            checks += [_of_fallback(check, accelerator) for check in check_fit(read, accelerator, catalogue, serving)]
+    return checks
+
+
+def _of_fallback(check: Check, accelerator: str) -> Check:
+    severity = WARNING if check.severity == ERROR else check.severity
+    return dataclasses.replace(check, name=f"{NAME} of fallback {accelerator}", severity=severity)
 
 
 def to_bytes(quantity: str) -> int | None:

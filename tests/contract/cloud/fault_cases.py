@@ -13,6 +13,8 @@ GET = "container.projects.locations.clusters.get"
 SUBNET = "compute.subnetworks.insert"
 DELETE = "compute.subnetworks.delete"
 ENABLE = "serviceusage.services.batchEnable"
+ACCOUNT = "iam.projects.serviceAccounts.create"
+SET_POLICY = "cloudresourcemanager.projects.setIamPolicy"
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,16 @@ CASES = (
          reason="rateLimitExceeded"),
     http("activation busy", ENABLE, "ACTIVATION_BUSY", 400,
          "Another activation or deactivation is in progress.", **BUSY),
-    http("policy race", "cloudresourcemanager.projects.get", "CONCURRENT_CHANGE", 409,
+    http("second active proxy subnet", SUBNET, "PROXY_SUBNET_EXISTS", 400, "Invalid value for field 'resource.role': "
+         "'ACTIVE'. There is already an ACTIVE subnetwork with purpose REGIONAL_MANAGED_PROXY.", reason="invalid"),
+    http("service account permission", ACCOUNT, "PERMISSION_DENIED", 403,
+         "Permission 'iam.serviceAccounts.create' denied on resource (or it may not exist).",
+         "roles/iam.serviceAccountAdmin", **FORBIDDEN),
+    http("service account exists", ACCOUNT, "ALREADY_EXISTS", 409,
+         "Service account d-nodes already exists within project projects/p.", status="ALREADY_EXISTS"),
+    http("policy without the right", SET_POLICY, "PERMISSION_DENIED", 403, "The caller does not have permission",
+         **FORBIDDEN),
+    http("policy race", SET_POLICY, "CONCURRENT_CHANGE", 409,
          "There were concurrent policy changes. Please retry the whole read-modify-write.", status="ABORTED"),
     http("unknown permission", "cloudresourcemanager.projects.testIamPermissions", "INVALID_REQUEST", 400,
          "Permission x.y.z is not valid for this resource.", status="INVALID_ARGUMENT"),
@@ -178,4 +189,12 @@ FOREIGN = (
     ("body cut off", {"answer": "cut"}, "CONNECTION_FAILED"),
     ("connection reset", {"answer": "reset"}, "CONNECTION_FAILED"),
     ("redirect", {"answer": "redirect"}, "MALFORMED_ANSWER"),
+    ("JSON as another content type", {"answer": "text"}, "MALFORMED_ANSWER"),
+    ("no body", {"answer": "empty"}, "TRUNCATED_ANSWER"),
+)
+# What is said where this machine's clock is wrong: by the token endpoint, and by Google's own library.
+SKEWED = (
+    "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your iat and exp "
+    "values in the JWT claim.",
+    "Token used too early, 1764270000 < 1764273600. Check that your computer's clock is set correctly.",
 )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from .conftest import Emulated, start
-from .fault_cases import CASES, FOREIGN, GET, Case
+from .fault_cases import CASES, FOREIGN, GET, SKEWED, Case
 
 CLUSTERS = "projects/llmd-sandbox/locations/us-central1-a/clusters"
 SUBNETS = "projects/llmd-sandbox/regions/us-central1/subnetworks"
@@ -41,6 +41,16 @@ REQUESTS: dict[str, tuple[str, str, dict[str, Any] | None]] = {
         "POST",
         "projects/llmd-sandbox:testIamPermissions",
         {"permissions": ["compute.zones.get"]},
+    ),
+    "cloudresourcemanager.projects.setIamPolicy": (
+        "POST",
+        "projects/llmd-sandbox:setIamPolicy",
+        {"policy": {"bindings": []}},
+    ),
+    "iam.projects.serviceAccounts.create": (
+        "POST",
+        "projects/llmd-sandbox/serviceAccounts",
+        {"accountId": "d-nodes"},
     ),
 }
 
@@ -139,11 +149,13 @@ def test_a_lost_answer_makes_no_second_subnet(emulated: Emulated, module: Any) -
 
 
 def test_a_clock_that_is_wrong_has_its_code(emulated: Emulated, module: Any) -> None:
-    text = "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe."
-    emulated.plant(method="oauth.token", http=400, message=text, times=9)
     key = Path(os.environ["GOOGLE_APPLICATION_CREDENTIALS"])
-    found = module("gcp_services", auth_kind="serviceaccount", service_account_file=str(key), services=["compute"])
-    assert found["error"]["code"] == "CLOCK_SKEW", found["msg"]
+    for text in SKEWED:
+        emulated.plant(method="oauth.token", http=400, message=text, times=9)
+        found = module("gcp_services", auth_kind="serviceaccount", service_account_file=str(key), services=["compute"])
+        assert found["error"]["code"] == "CLOCK_SKEW", found["msg"]
+        assert text[:30] in found["msg"], "Google's own words are kept"
+        emulated.control("faults", verb="DELETE")
 
 
 def test_a_token_that_ends_on_the_way_is_renewed(emulated: Emulated, module: Any) -> None:

@@ -16,7 +16,9 @@ from ansible_collections.llmd.gke.plugins.module_utils.gcp import (  # noqa: E40
     addresses,
     clusters,
     node_pools,
+    policies,
     pool_updates,
+    service_accounts,
     subnetworks,
 )
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.cluster_settings import Window  # noqa: E402
@@ -59,6 +61,8 @@ WANT = Cluster(
     pools=(Pool("default-pool"), FULL),
 )
 ADDRESS = addresses.Address("a", "us-central1", "internal", "10.0.0.7", "s", {"team": "ai"}, "pattern1")
+ACCOUNT = service_accounts.ServiceAccount("d-nodes", "Nodes", "What for", deployment="d")
+POLICY = {"etag": "eA==", "version": 3, "bindings": [{"role": "roles/x", "members": [], "condition": {"title": "t"}}]}
 FOUND: dict[str, Any] = {
     "name": "c",
     "resourceLabels": {"managed-by": "llmd-gke"},
@@ -116,6 +120,17 @@ def bodies() -> list[tuple[str, str, dict[str, Any]]]:
         ("serviceusage.v1", "serviceusage.services.batchEnable", {"serviceIds": ["x"]}),
         ("serviceusage.v1", "serviceusage.services.disable", {"disableDependentServices": False}),
         ("cloudresourcemanager.v1", "cloudresourcemanager.projects.testIamPermissions", {"permissions": ["x"]}),
+        (
+            "cloudresourcemanager.v1",
+            "cloudresourcemanager.projects.getIamPolicy",
+            {"options": {"requestedPolicyVersion": policies.VERSION}},
+        ),
+        (
+            "cloudresourcemanager.v1",
+            "cloudresourcemanager.projects.setIamPolicy",
+            {"policy": policies.with_roles(POLICY, "user:a@b.c", ["roles/x", "roles/y"]), "updateMask": policies.MASK},
+        ),
+        ("iam.v1", service_accounts.METHOD + "create", service_accounts.request_body(ACCOUNT)),
     ]
     found += [("container.v1", u.method, {"name": "x", **u.body}) for u in clusters.updates(WANT, {**FOUND}, "p")]
     changes = [*pool_updates.changes(FULL, POOL_FOUND), pool_updates.size_change(2)]

@@ -134,8 +134,8 @@ def test_both_versions_of_resource_manager(cloud: Cloud) -> None:
 
 def test_service_accounts(cloud: Cloud) -> None:
     path = "iam.googleapis.com/v1/projects/llmd-sandbox/serviceAccounts"
-    made = cloud.ok("POST", path, {"accountId": "robot", "serviceAccount": {"displayName": "Robot"}})
-    assert made["email"] == "robot@llmd-sandbox.iam.gserviceaccount.com"
+    made = cloud.ok("POST", path, {"accountId": "robot-one", "serviceAccount": {"displayName": "Robot"}})
+    assert made["email"] == "robot-one@llmd-sandbox.iam.gserviceaccount.com"
     assert cloud.ok("POST", f"{path}/{made['email']}/keys", {})["privateKeyData"]
     assert len(cloud.ok("GET", path)["accounts"]) == 4
     cloud.ok("DELETE", f"{path}/{made['email']}")

@@ -24,7 +24,14 @@ LABEL_LENGTH = 63
 SETTINGS = ("replicas", "max_model_len", "gpu_memory_utilization", "max_num_seqs", "dtype", "model_size")
 ENTRY = frozenset({"name", "model", "slug", "args", "env", "gpu", "gpus", "adapters", "canary", "values", *SETTINGS})
 CANARY = ENTRY - {"name", "slug", "canary", "adapters"} | {"weight"}
-GPU = ("pool", "machine_type", "type", "count", "driver", "nodes", "min", "max", "spot", "fallbacks")
+# What a GPU pool takes under gke_cluster's own names; the others are translated.
+POOL = ("reservation", "upgrade_settings", "labels", "taints", "disk_size_gb", "disk_type")
+GPU = (
+    *("pool", "machine_type", "type", "count", "driver", "nodes", "min", "max", "spot", "fallbacks", "zones"),
+    *("location_policy", *POOL),
+)
+# What belongs to one pool and says nothing about another.
+BOUNDS = ("nodes", "min", "max", "fallbacks", "reservation")
 Json = dict[str, Any]
 
 
@@ -123,7 +130,7 @@ def server_of(entry: Mapping[str, Any], settings: Mapping[str, Any], *, first: b
     gpu = {**shared, **(entry.get("gpu") or {})}
     own_pool = gpu.get("pool") != shared.get("pool")
     if own_pool:  # bounds of the shared pool say nothing about another
-        gpu = {**gpu, **{key: (entry["gpu"] or {}).get(key) for key in ("nodes", "min", "max", "fallbacks")}}
+        gpu = {**gpu, **{key: (entry["gpu"] or {}).get(key) for key in BOUNDS}}
     values = {key: entry.get(key) if entry.get(key) is not None else settings[key] for key in SETTINGS}
     return {
         **values,
@@ -169,8 +176,11 @@ def gpu_pools(servers: Sequence[Mapping[str, Any]]) -> list[Json]:
     pools = []
     for name in dict.fromkeys(str(server["gpu"].get("pool") or "gpu-pool") for server in servers):
         mine = [server for server in servers if str(server["gpu"].get("pool") or "gpu-pool") == name]
-        gpu, needed = mine[0]["gpu"], nodes_needed(mine)
+        gpu = mine[0]["gpu"]
+        zones = list(gpu.get("zones") or [])
+        needed = math.ceil(nodes_needed(mine) / max(1, len(zones)))  # a pool's numbers are of each zone
         count = needed if gpu.get("nodes") is None else int(gpu["nodes"])
+        policy = {"location_policy": gpu["location_policy"]} if gpu.get("location_policy") else {}
         pools.append(
             {
                 "name": name,
@@ -184,9 +194,12 @@ def gpu_pools(servers: Sequence[Mapping[str, Any]]) -> list[Json]:
                 "autoscaling": {
                     "min": int(gpu.get("min") or 0),
                     "max": max(int(gpu.get("max") or 0), needed, count, 1),
+                    **policy,
                 },
                 "spot": bool(gpu.get("spot")),
                 "fallbacks": list(gpu.get("fallbacks") or []),
+                **({"locations": zones} if zones else {}),
+                **{key: gpu[key] for key in POOL if gpu.get(key) is not None},
             }
         )
     return pools

@@ -233,8 +233,10 @@ def _addresses(session: GoogleSession, plan: Plan) -> list[Check]:
     ref = networks.network_ref(plan.network, session.project)
 
     def look() -> Iterator[Check]:
-        network = _network(session, ref)
         subnets = networks.subnets_of(session, ref)
+        ready = subnetworks.active_proxy_subnet(subnets, plan.region) is not None
+        # A network with subnets is there; its mode matters only for a range that is to be new.
+        network = {} if ready else _network(session, ref)
         if plan.subnetwork:
             yield _subnetwork(plan, subnets, ref.name)
         if plan.proxy_range and not checks:

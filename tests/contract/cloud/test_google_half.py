@@ -84,12 +84,12 @@ def play(emulated: Any, tmp_path: Path) -> Play:
         program = Path(sys.executable).with_name("ansible-playbook")
         command = [str(program), "-i", str(inventory), str(book), "-e", json.dumps(variables), *words]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == rc, done.stdout[-5000:] + done.stderr[-2000:]
+        assert "{" in done.stdout, done.stderr
         document = json.loads(done.stdout[done.stdout.index("{") :])
-        tasks_done = [task for one in document["plays"] for task in one["tasks"]]
-        results = {
-            task["task"]["name"]: task["hosts"]["pattern1"] for task in tasks_done if "pattern1" in task["hosts"]
-        }
+        tasks_done = [task for one in document["plays"] for task in one["tasks"] if "pattern1" in task["hosts"]]
+        results = {task["task"]["name"]: task["hosts"]["pattern1"] for task in tasks_done}
+        failed = [result.get("msg") for result in results.values() if result.get("failed")]
+        assert done.returncode == rc, failed or done.stderr
         return {"stats": document["stats"]["pattern1"], "results": results}
 
     return run
@@ -153,19 +153,10 @@ def test_every_setting_reaches_google_and_stays(emulated: Any, play: Play) -> No
     check_cluster(cluster)
     again = play(*ROLES, **EVERYTHING)
     assert again["stats"]["changed"] == 0, again["results"]
-    planned_pools = result_of(planned, "Provide the cluster")["cluster"]["node_pools"]
-    for planned_pool, pool in zip(
-        planned_pools, result_of(again, "Provide the cluster")["cluster"]["node_pools"], strict=True
-    ):
-        for key in (
-            "machine_type",
-            "accelerator",
-            "autoscaling",
-            "labels",
-            "locations",
-            "reservation",
-            "service_account",
-        ):
+    foreseen = result_of(planned, "Provide the cluster")["cluster"]["node_pools"]
+    real = result_of(again, "Provide the cluster")["cluster"]["node_pools"]
+    for planned_pool, pool in zip(foreseen, real, strict=True):
+        for key in ("machine_type", "accelerator", "autoscaling", "labels", "reservation", "service_account"):
             assert planned_pool[key] == pool[key], key
     wrong = {**EVERYTHING, "llmd_cluster": {**EVERYTHING["llmd_cluster"], "release_channel": "FAST"}}
     refused = play("gke_gpu_cluster", rc=2, **wrong)
@@ -182,7 +173,7 @@ def test_a_noop_of_the_google_half(emulated: Any, play: Play, capfd: pytest.Capt
     with capfd.disabled():
         print(f"\nno-op of the Google half: {rest.total()} API calls, with preflight {calls(whole).total()}")
         print("  " + ", ".join(f"{method} {count}" for method, count in sorted(rest.items())))
-    assert rest.total() <= 15
+    assert calls(whole).total() <= 15, calls(whole)
     assert not any(
         word in method for method in calls(whole) for word in ("create", "insert", "enable", "update", "set")
     )

@@ -3,6 +3,8 @@ ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
 CACHE := $(or $(LLMD_SANDBOX_CACHE),/var/cache/llmd-gke)
 RUN := cd $(ROOT) && PATH="$(CACHE)/venv/ansible/bin:$$PATH"
 ARGS ?=
+# Two files at a time, the long ones first: a sandbox test mostly waits.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 UP ?=
 LEFTOVERS := .ansible .mypy_cache .pytest_cache .ruff_cache collections/ansible_collections artifacts build dist *.tar.gz
 
@@ -16,8 +18,8 @@ help: ## this list
 demo: sandbox ## the whole job on this machine: sandbox up, then playbooks/pattern1.yml (ARGS="..." for ansible-playbook)
 	@$(RUN) ansible-playbook playbooks/pattern1.yml $(ARGS)
 
-test: tools ## every test: unit, contract and sandbox (root), in one pytest run (ARGS="..." for pytest)
-	@$(RUN) python -m pytest tests/unit tests/contract tests/sandbox $(ARGS)
+test: tools ## every test: sandbox (root), contract and unit, in one pytest run (ARGS="..." for pytest)
+	@$(RUN) python -m pytest $(SIDE_BY_SIDE) tests/sandbox tests/contract tests/unit $(ARGS)
 
 unit: environment ## pure logic, no root needed
 	@$(RUN) python -m pytest tests/unit $(ARGS)

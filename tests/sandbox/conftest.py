@@ -22,8 +22,12 @@ RECAP = re.compile(r"^\S+\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)\s+\S+\s+
 
 
 def sandbox_name(name: str) -> str:
-    """The name of a test's sandbox on this machine: at most seven letters, one is the prefix's."""
-    return os.environ.get(PREFIX, "") + name
+    """The name of a test's sandbox on this machine: at most seven letters, as one more tells test runs apart.
+
+    The workers of one run are given the letters that ``.ci/run`` knows.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    return (os.environ.get(PREFIX) or (chr(ord("v") + int(worker[2:])) if worker else "")) + name
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +130,10 @@ def test_what_is_not_googles_answer(google: Emulated, name: str, fault: dict[str
     assert error.remedy
 
 
-def test_the_count(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_count(figure: Callable[[str], None]) -> None:
     planted = {case.name: case.code for case in CASES} | {name: code for name, _, code in FOREIGN}
     right = [name for name, code in planted.items() if FOUND.get(name) == code]
-    with capsys.disabled():
-        print(f"\nfault suite: {len(planted)} planted, {len(right)} recognised, {len(set(planted.values()))} codes")
+    figure(f"fault suite: {len(planted)} planted, {len(right)} recognised, {len(set(planted.values()))} codes")
     assert len(right) == len(planted) or len(FOUND) < len(planted)  # a selection of cases has no full count
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,11 +52,8 @@ def test_there_are_waits() -> None:
 
 
 @pytest.mark.parametrize("module", WAITING)
-def test_a_wait_returns_within_two_seconds(module: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wait_returns_within_two_seconds(module: str, figure: Callable[[str], None]) -> None:
     interval = interval_of(module)
     worst = max(overshoot(interval, 10 + step / 20) for step in range(int(20 * (interval + LOOK_SECONDS)) + 1))
-    with capsys.disabled():
-        print(
-            f"\n{module}: {worst:.2f} s at most after the condition (look every {interval:g} s, each {LOOK_SECONDS} s)"
-        )
+    figure(f"{module}: {worst:.2f} s at most after the condition (look every {interval:g} s, each {LOOK_SECONDS} s)")
     assert worst <= 2.0 + 1e-9

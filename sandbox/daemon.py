@@ -25,7 +25,7 @@ from sandbox.gcp.emulator import Emulator
 from sandbox.gcp.server import serve
 from sandbox.gcp.tls import CertificateAuthority
 from sandbox.gcp.world import World
-from sandbox.gke import make_controllers
+from sandbox.gke import make_autoscalers, make_controllers
 from sandbox.kubernetes.manager import ClusterManager
 from sandbox.paths import API_ADDRESS, API_PORT, HUB_ADDRESS, HUB_PORT, Paths, current
 from sandbox.timing import Timing
@@ -43,6 +43,7 @@ def start(paths: Paths, timing: Timing) -> list[Callable[[], object]]:
     stops: list[Callable[[], object]] = [backend.stop]
     stops.append(hub.serve(HUB_ADDRESS, HUB_PORT, timing).stop)
     stops.append(make_controllers(world, backend, timing, paths).stop)
+    stops.append(make_autoscalers(emulator, backend, timing).stop)
     world.on_change(lambda: keep_kubeconfig(world, backend, paths))
     # Last: an answer on this address means that everything behind it is there.
     stops.append(serve(emulator, API_ADDRESS, API_PORT, authority=authority, logs=paths.logs).stop)

@@ -19,6 +19,10 @@ REAL_SECONDS: dict[str, float] = {
     "node-pool-create": 150,
     "node-pool-resize": 120,
     "node-pool-delete": 120,
+    # The cluster autoscaler's own settings on GKE.
+    "autoscaler-unneeded": 600,
+    "autoscaler-delay-after-add": 600,
+    "autoscaler-backoff": 300,
     "gateway-programmed": 100,
     "gateway-update": 40,
     "gateway-drain": 90,

@@ -35,7 +35,6 @@ from sandbox.gcp import (
 )
 from sandbox.gcp.api import HANDLERS, Call, Handler
 from sandbox.gcp.backend import ClusterBackend
-from sandbox.gcp.container_shape import accelerator, new_etag
 from sandbox.gcp.discovery import Method, Router, canonical
 from sandbox.gcp.errors import (
     ApiError,
@@ -49,8 +48,8 @@ from sandbox.gcp.errors import (
 )
 from sandbox.gcp.faults import error_of
 from sandbox.gcp.identity import Identity
-from sandbox.gcp.nodes import STOCKOUT_SECONDS, NodeFleet, pool_nodes, settle_pool
-from sandbox.gcp.operations import OperationFailed, Operations, attempt
+from sandbox.gcp.nodes import STOCKOUT_SECONDS, NodeFleet
+from sandbox.gcp.operations import OperationFailed, Operations
 from sandbox.gcp.world import World
 from sandbox.timing import REAL_SECONDS, Timing
 
@@ -118,7 +117,6 @@ class Emulator:
         self.violations: list[str] = []  # answers of ours that broke their schema
         self.requests = 0
         self.started = time.time()
-        self._autoscaling = threading.Lock()
         self._starting = threading.Lock()
 
     # --- requests ----------------------------------------------------------------------------------------------
@@ -311,38 +309,9 @@ class Emulator:
 
     # --- for the other parts of the sandbox --------------------------------------------------------------------
 
-    def autoscale(self, key: str, pool_name: str, delta: int) -> int:
-        """Grow or shrink a pool as the cluster autoscaler does: within its limits, without a cluster operation.
-
-        ``delta`` counts nodes per zone of the pool. Blocks until the nodes are there and the modelled time of a
-        resize is over; the new size per zone. OperationFailed for stockout and quota, KeyError for unknown names.
-        """
-        cluster = self.world.clusters[key]
-        pool = next((one for one in cluster["nodePools"] if one["name"] == pool_name), None)
-        if pool is None:
-            raise KeyError(pool_name)
-        limits = pool.get("autoscaling", {})
-        with self._autoscaling:
-            current: int = len(pool_nodes(self.world, cluster, pool_name)) // len(pool["locations"])
-            if not limits.get("enabled") or self.operations.busy(key) is not None:
-                return current
-            size: int = max(limits.get("minNodeCount", 0), min(limits.get("maxNodeCount", current), current + delta))
-            if size == current:
-                return current
-            begun = time.monotonic()
-            failure = attempt(lambda: self.fleet.resize(key, cluster, pool, size, "node-pool-resize"))
-            time.sleep(max(0.0, self.timing.seconds("node-pool-resize") - (time.monotonic() - begun)))
-            with self.world.mutate():
-                settle_pool(self.world, cluster, pool, failure)
-                cluster["etag"] = new_etag()
-        if failure is not None:
-            raise failure
-        return size
-
-    def gpu_pools(self, key: str) -> list[Json]:
-        """Pools of a cluster that bring GPUs, for the autoscaler."""
-        with self.world.lock:
-            return [dict(pool) for pool in self.world.clusters[key]["nodePools"] if accelerator(pool) is not None]
+    def exclusive(self) -> contextlib.AbstractContextManager[object]:
+        """While held, no operation of a cluster or of a service begins."""
+        return self._starting
 
     @staticmethod
     def in_parallel(work: list[Callable[[], T]]) -> list[T]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import string
+import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ STOCKOUT_SECONDS = 2100.0  # GKE waits 35 minutes for a group of instances
 _EFFECTS = {"NO_SCHEDULE": "NoSchedule", "PREFER_NO_SCHEDULE": "PreferNoSchedule", "NO_EXECUTE": "NoExecute"}
 _ALPHABET = string.ascii_lowercase + string.digits
 _PARALLEL = 8
+START_ATTEMPTS = 2
 # A pool's condition -> the error that its instance groups show for it.
 _GROUP_ERRORS = {"GCE_STOCKOUT": "ZONE_RESOURCE_POOL_EXHAUSTED", "GCE_QUOTA_EXCEEDED": "QUOTA_EXCEEDED"}
 
@@ -185,13 +187,19 @@ def foreseen(world: World, cluster: Json, pool: Json, failure: OperationFailed) 
         return
     pool["conditions"] = [{"code": condition, "message": failure.message, "canonicalCode": "RESOURCE_EXHAUSTED"}]
     for zone in pool["locations"]:
-        world.group_errors[f"zones/{zone}/{group_name(cluster, pool, zone)}"] = [
-            {
-                "error": {"code": _GROUP_ERRORS.get(condition, condition), "message": failure.message},
-                "instanceActionDetails": {"action": "CREATING"},
-                "timestamp": compute_time(world.clock()),
-            }
-        ]
+        group_error(world, cluster, pool, zone, failure)
+
+
+def group_error(world: World, cluster: Json, pool: Json, zone: str, failure: OperationFailed) -> None:
+    """What the instance group of a zone shows of a node that did not come."""
+    condition = failure.extra.get("condition", "INTERNAL")
+    world.group_errors[f"zones/{zone}/{group_name(cluster, pool, zone)}"] = [
+        {
+            "error": {"code": _GROUP_ERRORS.get(condition, condition), "message": failure.message},
+            "instanceActionDetails": {"action": "CREATING"},
+            "timestamp": compute_time(world.clock()),
+        }
+    ]
 
 
 # --- growing and shrinking ---------------------------------------------------------------------------------------
@@ -202,6 +210,15 @@ class NodeFleet:
 
     def __init__(self, world: World, backend: ClusterBackend, stockout_factor: Callable[[str], float]) -> None:
         self.world, self.backend, self.stockout_factor = world, backend, stockout_factor
+        # Names of a cluster's nodes that something runs on; who knows the cluster sets it.
+        self.occupied: Callable[[str], set[str]] = lambda key: set()
+        self._guard = threading.Lock()
+        self._locks: dict[tuple[str, str], threading.RLock] = {}
+
+    def _lock(self, key: str, pool: Json) -> threading.RLock:
+        """One change of a pool's nodes at a time: an operation and the autoscaler may meet."""
+        with self._guard:
+            return self._locks.setdefault((key, pool["name"]), threading.RLock())
 
     def add_groups(self, cluster: Json, pool: Json) -> None:
         """The managed instance groups of a new pool, one a zone."""
@@ -241,22 +258,39 @@ class NodeFleet:
 
     def resize(self, key: str, cluster: Json, pool: Json, size: int, event: str) -> None:
         """Bring a pool to ``size`` nodes in each of its zones. OperationFailed for stockout, quota, backend trouble."""
+        with self._lock(key, pool):
+            self._resize(key, cluster, pool, size, event)
+
+    def fill(self, key: str, cluster: Json, pool: Json, zone: str) -> None:
+        """Start the nodes that a zone's instance group lacks, as its target says by now. OperationFailed."""
+        with self._lock(key, pool):
+            group = self.world.compute.get("instanceGroupManagers", f"zones/{zone}", group_name(cluster, pool, zone))
+            here = [node for node in pool_nodes(self.world, cluster, pool["name"]) if zone_of(node) == zone]
+            missing = int((group or {}).get("targetSize", 0)) - len(here)
+            if missing > 0:
+                self._add(key, cluster, pool, [(zone, missing)])
+
+    def _resize(self, key: str, cluster: Json, pool: Json, size: int, event: str) -> None:
         add: list[tuple[str, int]] = []
         remove: list[Json] = []
         nodes = pool_nodes(self.world, cluster, pool["name"])
+        shrinks = len(nodes) > size * len(pool["locations"]) > 0
+        occupied = self.occupied(key) if shrinks else set()
         for zone in pool["locations"]:
             present = [node for node in nodes if zone_of(node) == zone]
             if len(present) < size:
                 add.append((zone, size - len(present)))
-            # The newest go first, as a managed instance group prefers.
+            # Empty ones go first, and of those the newest.
+            present.sort(key=lambda node: node["name"] not in occupied)
             remove += present[size:]
             group = group_name(cluster, pool, zone)
             self.world.compute.patch("instanceGroupManagers", f"zones/{zone}", group, {"targetSize": size})
         self.remove(key, cluster, remove)
-        self._check(cluster, pool, add, event)
+        self.check(cluster, pool, add, event)
         self._add(key, cluster, pool, add)
 
-    def _check(self, cluster: Json, pool: Json, add: list[tuple[str, int]], event: str) -> None:
+    def check(self, cluster: Json, pool: Json, add: list[tuple[str, int]], event: str) -> None:
+        """Whether the zones have such nodes in stock and the project may have as many GPUs. OperationFailed."""
         gpu = accelerator(pool)
         machine = str(pool["config"]["machineType"])
         for zone, count in add:
@@ -281,15 +315,32 @@ class NodeFleet:
             raise OperationFailed(text, 8, extra={"condition": "GCE_QUOTA_EXCEEDED"})
 
     def _add(self, key: str, cluster: Json, pool: Json, add: list[tuple[str, int]]) -> None:
-        specs = []
-        for zone, count in add:
-            for _ in range(count):
-                tail = "".join(secrets.choice(_ALPHABET) for _ in range(4))
-                specs.append(node_spec(cluster, pool, zone, f"{base_name(cluster, pool, zone)}-{tail}"))
-        self._each(lambda spec: self._add_one(key, cluster, pool, spec), specs)
+        zones = [zone for zone, count in add for _ in range(count)]
+        self._each(lambda zone: self._add_one(key, cluster, pool, zone), zones)
 
-    def _add_one(self, key: str, cluster: Json, pool: Json, spec: NodeSpec) -> None:
-        addresses = self.backend.add_node(key, spec)
+    def _start(self, key: str, cluster: Json, pool: Json, zone: str) -> tuple[NodeSpec, NodeAddresses]:
+        """A node that runs. One that does not start is made anew under another name, as an instance group does it."""
+        attempt = 0
+        while True:
+            attempt += 1
+            tail = "".join(secrets.choice(_ALPHABET) for _ in range(4))
+            spec = node_spec(cluster, pool, zone, f"{base_name(cluster, pool, zone)}-{tail}")
+            try:
+                return spec, self.backend.add_node(key, spec)
+            except Exception as error:
+                failure = OperationFailed(
+                    "Google Compute Engine: Not all instances running in IGM. Expected 1, running 0, transitioning 1. "
+                    f"Current errors: [INTERNAL]: Instance '{spec.name}' did not become a node (attempt {attempt} of "
+                    f"{START_ATTEMPTS}): {error}"
+                )
+                with self.world.mutate():
+                    group_error(self.world, cluster, pool, zone, failure)
+                    gone = self.world.clusters.get(key) is not cluster or cluster["status"] == "STOPPING"
+                if attempt == START_ATTEMPTS or gone:
+                    raise failure from error
+
+    def _add_one(self, key: str, cluster: Json, pool: Json, zone_name: str) -> None:
+        spec, addresses = self._start(key, cluster, pool, zone_name)
         config, zone = pool["config"], f"zones/{spec.zone}"
         disk = {
             "name": spec.name,

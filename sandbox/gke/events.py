@@ -1,4 +1,4 @@
-"""Kubernetes events of the Gateway controller: source sc-gateway-controller, repeats counted on one object."""
+"""Kubernetes events of Google's controllers; repeats are counted on one object."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ SOURCE = "sc-gateway-controller"
 class Recorder:
     """Writes events. The name of an event follows from its text, so that a restarted controller counts on."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, source: str = SOURCE) -> None:
         self._client = client
+        self._source = source
 
     def record(self, about: Object, reason: str, message: str, *, warning: bool = False) -> None:
         """One event about an object. Never raises: events are courtesy."""
@@ -33,7 +34,7 @@ class Recorder:
         name = f"{meta['name'][:200]}.{names.hexadecimal(identity, 16)}"
         stamp = conditions.now()
         try:
-            self._client.create(EVENT, event(about, name, namespace, kind, reason, message, stamp))
+            self._client.create(EVENT, event(about, name, namespace, kind, reason, message, stamp, self._source))
         except ApiError as error:
             if error.code != 409:
                 raise
@@ -42,7 +43,16 @@ class Recorder:
             self._client.patch(EVENT, name, namespace, change)
 
 
-def event(about: Object, name: str, namespace: str, kind: str, reason: str, message: str, stamp: str) -> Object:
+def event(
+    about: Object,
+    name: str,
+    namespace: str,
+    kind: str,
+    reason: str,
+    message: str,
+    stamp: str,
+    source: str = SOURCE,
+) -> Object:
     """A core/v1 Event as the API takes it."""
     meta = about["metadata"]
     return {
@@ -60,8 +70,8 @@ def event(about: Object, name: str, namespace: str, kind: str, reason: str, mess
         "type": kind,
         "reason": reason,
         "message": message,
-        "source": {"component": SOURCE},
-        "reportingComponent": SOURCE,
+        "source": {"component": source},
+        "reportingComponent": source,
         "firstTimestamp": stamp,
         "lastTimestamp": stamp,
         "count": 1,

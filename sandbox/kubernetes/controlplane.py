@@ -76,7 +76,8 @@ def write_configuration(paths: Paths, layout: Layout, plan: ClusterPlan, key: st
     webhook, config, corefile = folder / "token-webhook.yaml", folder / "kwokctl.yaml", folder / "Corefile"
     dns = folder / "coredns.kubeconfig"
     webhook.write_text(render.token_webhook(key), encoding="utf-8")
-    config.write_text(render.kwokctl(render.ControlPlane(plan, paths.bin, layout.home), webhook), encoding="utf-8")
+    control = render.ControlPlane(plan, paths.bin, layout.home, _write_keepers(paths, folder))
+    config.write_text(render.kwokctl(control, webhook), encoding="utf-8")
     dns.write_text(
         render.kubeconfig(server, layout.ca, layout.pki / "coredns.crt", layout.pki / "coredns.key", "coredns"),
         encoding="utf-8",
@@ -105,6 +106,16 @@ def write_configuration(paths: Paths, layout: Layout, plan: ClusterPlan, key: st
     spec = folder / f"{plan.role}.json"
     MachineSpec([Mount("tmpfs", "/run", keep=kept_folders(paths))], services).write(spec)
     return spec
+
+
+def _write_keepers(paths: Paths, folder: Path) -> Path:
+    keepers = folder / "keepers"
+    keepers.mkdir(exist_ok=True)
+    for name in ("kube-controller-manager", "kube-scheduler"):
+        script = keepers / name
+        script.write_text(render.keeper(paths.bin / name), encoding="utf-8")
+        script.chmod(0o755)
+    return keepers
 
 
 def start(paths: Paths, layout: Layout, plan: ClusterPlan, spec: Path) -> processes.Process:

@@ -42,11 +42,15 @@ class _PlainDumper(yaml.SafeDumper):
 
 @dataclass(frozen=True)
 class ControlPlane:
-    """Everything the control plane's configuration is made of. ``home`` is kwokctl's folder of the cluster."""
+    """Everything the control plane's configuration is made of. ``home`` is kwokctl's folder of the cluster.
+
+    ``keepers``: folder of the scripts that keep controller manager and scheduler running (``keeper``).
+    """
 
     plan: ClusterPlan
     bin: Path
     home: Path
+    keepers: Path
 
     @property
     def pki(self) -> Path:
@@ -82,6 +86,23 @@ def token_webhook(key: str) -> str:
     )
 
 
+def keeper(program: Path) -> str:
+    """A script that runs a component of the control plane, again where it gives up.
+
+    Controller manager and scheduler end where the API server is slow to start; real ones are begun anew.
+    """
+    return f"""#!/bin/sh
+case "$1" in --version) exec {program} "$@" ;; esac
+trap 'kill "$child" 2>/dev/null; exit 0' TERM INT
+while true; do
+  {program} "$@" &
+  child=$!
+  wait "$child"
+  sleep 1
+done
+"""
+
+
 def kwokctl(control: ControlPlane, webhook_file: Path) -> str:
     """kwokctl's configuration: binary runtime, no kwok controller (no node here is a fake one)."""
     options = {
@@ -96,8 +117,8 @@ def kwokctl(control: ControlPlane, webhook_file: Path) -> str:
         "kubeSchedulerPort": 10259,
         "disable": ["kwok-controller"],
         "kubeApiserverBinary": str(control.bin / "kube-apiserver"),
-        "kubeControllerManagerBinary": str(control.bin / "kube-controller-manager"),
-        "kubeSchedulerBinary": str(control.bin / "kube-scheduler"),
+        "kubeControllerManagerBinary": str(control.keepers / "kube-controller-manager"),
+        "kubeSchedulerBinary": str(control.keepers / "kube-scheduler"),
         "etcdBinary": str(control.bin / "etcd"),
         "kubectlBinary": str(control.bin / "kubectl"),
     }

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from sandbox.gcp.backend import NodeSpec
-from sandbox.gcp.operations import OperationFailed
 from sandbox.gcp.testing import Cloud
 
 KEY = "llmd-sandbox/us-central1-a/llm-d-cluster"
@@ -275,18 +274,6 @@ def test_a_regional_cluster_has_nodes_in_three_zones(cloud: Cloud) -> None:
     assert found["currentNodeCount"] == 6
     assert found["selfLink"].endswith("/locations/us-central1/clusters/llm-d-cluster")
     assert len(found["locations"]) == 3
-
-
-def test_the_autoscaler_stays_within_limits(cloud: Cloud, cluster: str) -> None:
-    assert cloud.emulator.autoscale(KEY, "gpu-pool", 5) == 3
-    assert cloud.emulator.autoscale(KEY, "gpu-pool", -9) == 0
-    assert cloud.emulator.autoscale(KEY, "cpu-pool", 1) == 2
-    cloud.world.faults.plant({"name": "stockout", "zone": "us-central1"})
-    with pytest.raises(OperationFailed, match="GCE_STOCKOUT"):
-        cloud.emulator.autoscale(KEY, "gpu-pool", 1)
-    assert cloud.ok("GET", f"{cluster}/nodePools/gpu-pool")["status"] == "ERROR"
-    with pytest.raises(KeyError):
-        cloud.emulator.autoscale(KEY, "nothing", 1)
 
 
 def test_server_config_and_operations(cloud: Cloud, cluster: str) -> None:

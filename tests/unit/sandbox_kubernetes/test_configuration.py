@@ -34,7 +34,7 @@ def node_config(**changes: Any) -> render.NodeConfig:
 
 
 def arguments(component: str) -> dict[str, str]:
-    text = render.kwokctl(render.ControlPlane(PLAN, Path("/bin"), Path("/home")), Path("/hook"))
+    text = render.kwokctl(render.ControlPlane(PLAN, Path("/bin"), Path("/home"), Path("/keepers")), Path("/hook"))
     patches = {patch["name"]: patch["extraArgs"] for patch in yaml.safe_load(text)["componentsPatches"]}
     return {item["key"]: item["value"] for item in patches[component]}
 
@@ -50,7 +50,7 @@ def test_api_server_is_as_gke_has_it() -> None:
 
 
 def test_kwokctl_runs_no_fake_nodes_and_port_443() -> None:
-    text = render.kwokctl(render.ControlPlane(PLAN, Path("/bin"), Path("/home")), Path("/hook"))
+    text = render.kwokctl(render.ControlPlane(PLAN, Path("/bin"), Path("/home"), Path("/keepers")), Path("/hook"))
     options = yaml.safe_load(text)["options"]
     assert options["disable"] == ["kwok-controller"]
     assert options["kubeApiserverPort"] == 443
@@ -58,7 +58,7 @@ def test_kwokctl_runs_no_fake_nodes_and_port_443() -> None:
 
 
 def test_what_kwokctl_sets_itself_is_overridden() -> None:
-    text = render.kwokctl(render.ControlPlane(PLAN, Path("/bin"), Path("/home")), Path("/hook"))
+    text = render.kwokctl(render.ControlPlane(PLAN, Path("/bin"), Path("/home"), Path("/keepers")), Path("/hook"))
     patch = next(item for item in yaml.safe_load(text)["componentsPatches"] if item["name"] == "kube-apiserver")
     overridden = {item["key"] for item in patch["extraArgs"] if item.get("override")}
     assert {"tls-cert-file", "service-account-signing-key-file", "proxy-client-cert-file"} <= overridden

@@ -14,6 +14,8 @@ from ansible_collections.llmd.gke.plugins.module_utils.kube.problems import Prob
 
 IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError"})
+# The cluster autoscaler's words about a pod.
+AUTOSCALER_REASONS = frozenset({"TriggeredScaleUp", "NotTriggerScaleUp", "FailedScaleUp"})
 
 
 def is_ready(pod: dict[str, Any]) -> bool:
@@ -76,15 +78,12 @@ def explain_pod(pod: dict[str, Any], events: list[dict[str, Any]], log: str = ""
 
 def explain_unschedulable(message: str, events: list[dict[str, Any]], where: str) -> Problem:
     """No node takes the pod. ``message``: the scheduler's ("0/3 nodes are available: 3 Insufficient ...")."""
-    growing = next((event for event in events if event.get("reason") == "TriggeredScaleUp"), None)
-    refused = next((event for event in events if event.get("reason") in ("NotTriggerScaleUp", "FailedScaleUp")), None)
+    autoscaler = next((event for event in events if event.get("reason") in AUTOSCALER_REASONS), None)
     why = message or message_of(events[0] if events else None)
-    if refused is not None:
-        why += f" Autoscaler: {message_of(refused)}"
-    elif growing is not None:
-        why += f" Autoscaler: {message_of(growing)}"
-    # an autoscaler that is buying a node deserves the whole timeout
-    fatal = growing is None
+    if autoscaler is not None:
+        why += f" Autoscaler: {message_of(autoscaler)}"
+    # an autoscaler that is buying a node deserves the whole timeout; its last word counts
+    fatal = autoscaler is None or autoscaler.get("reason") != "TriggeredScaleUp"
     if "nvidia.com/gpu" in message or "accelerator" in message:
         return Problem(
             "GPU_UNAVAILABLE",

@@ -182,7 +182,7 @@ RETURN = r"""
 releases:
   description: What was found and done, one entry a release. C(action) is none, install, upgrade, replace, restore,
     repair or uninstall; C(healed) says what a broken release was repaired from, C(adapted) what was changed in its
-    chart.
+    chart, C(restarts) which workloads get new pods.
   returned: always
   type: list
   elements: dict
@@ -193,9 +193,10 @@ releases:
       version: v0.3.17
       changed: true
       action: upgrade
-      reasons: [values differ, Deployment ms-pattern1-llm-d-modelservice-decode changed]
+      reasons: [values differ (decode.replicas), Deployment ms-pattern1-llm-d-modelservice-decode changed]
       healed: ''
       adapted: ''
+      restarts: []
       status: deployed
       revision: 2
 surplus:
@@ -203,6 +204,11 @@ surplus:
   returned: always
   type: list
   elements: str
+previous:
+  description: The releases as they were before, in the form of O(releases). Handed back, they are restored.
+  returned: always
+  type: list
+  elements: dict
 files:
   description: Files in O(helmfile_dir) that were written (or would be, in check mode).
   returned: always
@@ -352,6 +358,7 @@ def main() -> None:
         "releases": [],
         "files": [],
         "surplus": [],
+        "previous": [],
         "program": "helm",
         "helm_calls": 0,
     }

@@ -162,8 +162,11 @@ class KubeClient:
 
     def annotate(self, kind: Kind, name: str, namespace: str, annotations: dict[str, str | None]) -> Manifest:
         """Set annotations (None removes one) by a merge patch that touches nothing else."""
+        return self.merge(kind, name, namespace, {"metadata": {"annotations": annotations}})
+
+    def merge(self, kind: Kind, name: str, namespace: str, patch: Manifest) -> Manifest:
+        """A merge patch: what it names is set (None removes), everything else stays. The object as it is then."""
         path = kind.path(name, namespace, query={"fieldManager": FIELD_MANAGER})
-        patch = {"metadata": {"annotations": annotations}}
         return _as_object(self._call("patch", path, patch, content_type="application/merge-patch+json"))
 
     def events(self, name: str, namespace: str, kind: str = "", uid: str = "") -> list[Manifest]:

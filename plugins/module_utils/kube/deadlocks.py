@@ -72,8 +72,8 @@ def upgrade_deadlock(
         CODE,
         "An update waits for a GPU that the old pod of the same Deployment keeps.",
         f"{why} Autoscaler: {message_of(growing)}" if growing else why,
-        "Let the old pod go first (nothing is served until the new one is Ready): scale the Deployment to 0 and run"
-        " again. Or give the update one more GPU for a moment (llmd_gpu.max, quota).",
+        "Let the old pod go first (nothing is served until the new one is Ready): playbooks/upgrade.yml does so, and"
+        " goes back where the new one fails. Or give the update one more GPU for a moment (llmd_gpu.max, quota).",
         f"Deployment {metadata.get('namespace', '')}/{metadata.get('name', '')}",
         fatal=growing is None,  # an autoscaler that is buying a node deserves the whole timeout
         evidence={"waiting": [name_of(pod) for pod in waiting], "serving": [name_of(pod) for pod in old]},

@@ -26,10 +26,12 @@ from ansible_collections.llmd.gke.plugins.module_utils.llmd.releases import (
     PENDING,
     Plan,
     Release,
+    as_it_was,
     pending_seconds,
     plan_release,
     refuse_foreign,
     relatives,
+    restarts,
     surplus,
     waves,
 )
@@ -78,10 +80,11 @@ class Report:
     files: list[str] = field(default_factory=list)
     surplus: list[str] = field(default_factory=list)
     diff: list[dict[str, str]] = field(default_factory=list)
+    previous: list[dict[str, Any]] = field(default_factory=list)
 
     def as_result(self) -> dict[str, Any]:
         parts = {"releases": list(self.releases.values()), "files": self.files, "surplus": self.surplus}
-        return {"changed": self.changed, **parts}
+        return {"changed": self.changed, "previous": self.previous, **parts}
 
 
 def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
@@ -114,6 +117,7 @@ class Deployer:
         self.warn: Callable[[str], None] = report_progress  # told what the user should know before it happens
         self._packages: dict[str, Path] = {}
         self._adapted: dict[str, str] = {}
+        self._before: dict[str, ReleaseState] = {}
         kept = None if settings.check_mode else settings.folder
         self.work: Path = kept or settings.scratch  # check mode writes nothing into the kept folder
 
@@ -126,6 +130,8 @@ class Deployer:
         installed = self._settled(releases)
         self.report.surplus = surplus(releases, installed.values(), self.settings.family)
         plans = side_by_side(lambda release: self._plan(release, installed.get(release.name)), list(releases))
+        whole = [release for release in releases if release.name in self._before]
+        self.report.previous = [as_it_was(release, self._before[release.name]) for release in whole]
         for plan in plans:
             if plan.notice:
                 self.warn(plan.notice)
@@ -159,6 +165,7 @@ class Deployer:
             "reasons": list(plan.reasons),
             "healed": plan.healed,
             "adapted": self._adapted.get(release.name, ""),
+            "restarts": restarts(plan.before, plan.after, release.namespace) if plan.changed else [],
             "status": "deployed" if plan.action == "none" else "planned",
             **more,
         }
@@ -240,6 +247,8 @@ class Deployer:
         if state is None:
             return plan_release(release, None, wanted, list)
         full = self.helm.details(state)
+        if state.status == "deployed":
+            self._before[release.name] = full
         found, selectors = drift.Drift(), []
         if state.status == "deployed" and self.client is not None:
             found = drift.look(self.client, full.manifest, release.namespace)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, HelmError
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.charts import base_name, spellings
-from ansible_collections.llmd.gke.plugins.module_utils.llmd.drift import SELECTING, Drift
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.drift import SELECTING, SHOWN, Drift, differing
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm import ReleaseState
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.manifests import by_identity, changes, prune
 
@@ -120,8 +120,10 @@ def differences(release: Release, installed: ReleaseState, wanted_manifest: str)
     reasons = []
     if not chart_matches(release, installed.chart):
         reasons.append(f"chart {installed.chart} -> {base_name(release.chart)}-{release.version}")
-    if prune(release.values) != prune(installed.values):
-        reasons.append("values differ")
+    paths = sorted(differing(prune(installed.values), prune(release.values)))
+    if paths:
+        more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+        reasons.append(f"values differ ({', '.join(paths[:SHOWN])}{more})")
     reasons += changes(installed.manifest, wanted_manifest, release.namespace)
     return tuple(reasons)
 
@@ -180,6 +182,44 @@ def immutable_changes(before: str, after: str, namespace: str) -> list[str]:
 
 def _selector(document: dict[str, Any]) -> Any:
     return (document.get("spec") or {}).get("selector")
+
+
+def restarts(before: str, after: str, namespace: str) -> list[str]:
+    """Names of the Deployments (and the like) whose pods a change replaces: another pod template, or other pods."""
+    old, new = by_identity(before, namespace), by_identity(after, namespace)
+    return sorted(
+        key.name
+        for key in old
+        if key.kind in SELECTING
+        and (key not in new or _template(old[key]) != _template(new[key]) or _selector(old[key]) != _selector(new[key]))
+    )
+
+
+def _template(document: dict[str, Any]) -> Any:
+    return (document.get("spec") or {}).get("template")
+
+
+def as_it_was(release: Release, installed: ReleaseState) -> dict[str, Any]:
+    """An installed release in the form of the module option ``releases``: handed back, it is restored."""
+    name, _, version = _split_chart(installed.chart)
+    same = base_name(release.chart) == name
+    return {
+        "name": release.name,
+        "chart": release.chart if same and not release.chart.endswith(".tgz") else name,
+        "version": version,
+        "repository": release.repository,
+        "namespace": release.namespace,
+        "values": installed.values,
+        "needs": list(release.needs),
+        "description": release.description,
+        "correct_health_check": release.correct_health_check,
+    }
+
+
+def _split_chart(chart: str) -> tuple[str, str, str]:
+    """helm's "name-version" taken apart."""
+    found = re.search(VERSION_SUFFIX, chart)
+    return (chart, "", "") if found is None else (chart[: found.start()], "-", chart[found.start() + 1 :])
 
 
 def refuse_foreign(release: Release, installed: ReleaseState | None) -> None:

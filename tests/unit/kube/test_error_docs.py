@@ -12,7 +12,7 @@ DOCUMENT = ROOT / "docs/errors/kubernetes.md"
 MODULES = ("gateway_crds", "helm_releases", "gateway_reconcile", "backend_health", "inference_probe", "routing_proof")
 FOLDERS = ("kube", "inference")
 # upper-case words in the sources that are no codes
-OTHERS = {"AUTH_ARG_SPEC", "HF_TOKEN"}
+OTHERS = {"AUTH_ARG_SPEC", "HF_TOKEN", "GPUS_ALL_REGIONS"}
 
 
 def used() -> set[str]:
@@ -20,7 +20,7 @@ def used() -> set[str]:
     utils = ROOT / "plugins/module_utils"
     files = [path for folder in FOLDERS for path in (utils / folder).glob("*.py")]
     files += [utils / f"llmd/{name}.py" for name in ("backends", "charts", "deploy", "helm", "helm_errors", "helmfile")]
-    files += [utils / f"llmd/{name}.py" for name in ("releases", "rollouts")]
+    files += [utils / f"llmd/{name}.py" for name in ("releases", "rollouts", "capacity", "scaling", "upgrades")]
     files += [ROOT / f"plugins/modules/{name}.py" for name in MODULES]
     found: set[str] = set()
     for path in files:

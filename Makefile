@@ -9,7 +9,7 @@ UP ?=
 LEFTOVERS := .ansible .mypy_cache .pytest_cache .ruff_cache collections/ansible_collections artifacts build dist *.tar.gz
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit contract sandbox-test lint bench sandbox up down clean distclean tools environment
+.PHONY: help demo test unit contract sandbox-test lint bench kill-matrix sandbox up down clean distclean tools environment
 .NOTPARALLEL:
 
 help: ## this list
@@ -35,6 +35,9 @@ lint: environment ## ansible-lint (production), yamllint, ruff, mypy strict
 
 bench: tools ## figures of this machine; never fails on time
 	@$(RUN) python tests/bench/bench.py $(ARGS) && $(RUN) python tests/bench/client_accuracy.py
+
+kill-matrix: tools ## SIGKILL of pattern1.yml at every stage and wait, then the same command (ARGS=--chain: quicker)
+	@$(RUN) python tests/bench/kill_matrix.py $(ARGS)
 
 sandbox: ## sandbox up: build what is missing, start the Google APIs (UP="--speed 0")
 	@$(ROOT)/sandbox/sandbox up $(UP)

@@ -89,6 +89,12 @@ options:
     description: Resource labels besides our own. On an existing cluster they are added, if it is ours.
     type: dict
     default: {}
+  creation_labels:
+    description:
+      - Resource labels that only a cluster that is made gets. An existing one is not compared with them.
+      - For what changes later, such as who makes it (see M(llmd.gke.run_lock)) or its lease.
+    type: dict
+    default: {}
   deployment:
     description:
       - Name of the deployment, kept as label C(llmd-deployment). With it, O(state=absent) deletes only that
@@ -351,6 +357,7 @@ def wanted(params: dict[str, Any]) -> clusters.Cluster:
         gateway_api=params["gateway_api"],
         workload_identity=params["workload_identity"],
         labels=params["labels"] or {},
+        creation_labels=params["creation_labels"] or {},
         deployment=params["deployment"],
         pools=tuple(pool_from_options(pool) for pool in params["node_pools"]),
         timeout=float(params["timeout"]),
@@ -405,6 +412,7 @@ def main() -> None:
             gateway_api={"type": "str", "choices": ["standard", "disabled"], "default": "standard"},
             workload_identity={"type": "bool", "default": True},
             labels={"type": "dict", "default": {}},
+            creation_labels={"type": "dict", "default": {}},
             deployment={"type": "str", "default": ""},
             node_pools={"type": "list", "elements": "dict", "default": [], "options": pool_options()},
             force={"type": "bool", "default": False},

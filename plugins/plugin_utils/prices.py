@@ -67,6 +67,7 @@ def total(lines: Sequence[Line], prices: Mapping[str, Any]) -> dict[str, Any]:
         "complete": len(known) == len(lines),
         "as_of": prices["as_of"],
         "region": prices["region"],
+        "provenance": str(prices.get("provenance") or f"{prices['region']} list prices of {prices['as_of']}"),
     }
 
 

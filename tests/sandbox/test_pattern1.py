@@ -5,6 +5,7 @@ The tests build on one another, in this order; each leaves the deployment as the
 
 from __future__ import annotations
 
+import datetime
 import json
 import shutil
 from typing import Any
@@ -225,6 +226,99 @@ def test_the_playbook_heals_them(sandbox: Sandbox) -> None:
     assert sandbox.artifact("verify.json")["passed"]
 
 
+# --- one run at a time, a lease, and refusals -------------------------------------------------------------------------
+
+
+def test_every_run_leaves_a_page(sandbox: Sandbox) -> None:
+    page = (sandbox.home / ".llmd/pattern1/report.html").read_text(encoding="utf-8")
+    for text in (
+        "Gateway programmed",
+        "gke_gpu_cluster",
+        "gaie-pattern1-epp",
+        "Forgotten for a month",
+        "not looked up",
+    ):
+        assert text in page
+    assert len(page) < 300_000
+    assert "<script" not in page
+
+
+def test_a_second_run_is_refused_and_told_who_has_it(sandbox: Sandbox) -> None:
+    """Held by somebody on another machine: refused until it is over. By a dead process of this one: taken over."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    holder = json.dumps({"user": "you", "host": "desk"})
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "llmd-gke-pattern1", "namespace": "default", "annotations": {"llmd.gke/holder": holder}},
+        "spec": {
+            "holderIdentity": "bbbbbbbbbbbb-20-222",
+            "leaseDurationSeconds": 7200,
+            "acquireTime": now,
+            "renewTime": now,
+        },
+    }
+    file = sandbox.home / "lease.json"
+    file.write_text(json.dumps(lease))
+    sandbox.exec("kubectl", "apply", "-f", str(file))
+    before = resources(sandbox.snapshot())
+    for playbook in ("playbooks/pause.yml", PATTERN1):
+        run = sandbox.playbook(playbook)
+        failed_with(run, "RUN_IN_PROGRESS", "lock_force")
+        assert f"you@desk since {now}" in run.output
+    assert resources(sandbox.snapshot()) == before
+    taken = sandbox.playbook("playbooks/resume.yml", lock_force=True)
+    assert (taken.rc, taken.count("changed")) == (0, 0), taken.output[-3000:]
+    assert "was stale and is ours now" in taken.output
+    assert "llmd-gke-pattern1" not in sandbox.exec("kubectl", "get", "leases", "-n", "default", "-o", "name")
+
+
+def test_a_lease_is_set_shown_and_left_alone_while_it_runs(sandbox: Sandbox) -> None:
+    failed_with(sandbox.playbook("playbooks/lease.yml", llmd_lease_hours=-1), "LEASE_INVALID", "llmd_lease_hours")
+    set_now = sandbox.playbook("playbooks/lease.yml", llmd_lease_hours=2)
+    assert (set_now.rc, set_now.count("changed")) == (0, 1), set_now.output[-3000:]
+    reaped = sandbox.playbook("playbooks/reap.yml")
+    assert (reaped.rc, reaped.count("changed")) == (0, 0), reaped.output[-3000:]
+    assert "leased until" in reaped.output
+
+
+def test_somebody_elses_deployment_and_another_project_are_refused(sandbox: Sandbox) -> None:
+    before = resources(sandbox.snapshot())
+    label = "app.kubernetes.io/instance"
+    sandbox.exec("kubectl", "label", "--overwrite", "namespace", "llm-d", f"{label}=pattern9")
+    foreign = sandbox.playbook("playbooks/teardown.yml", llmd_confirm="pattern1")
+    sandbox.exec("kubectl", "label", "--overwrite", "namespace", "llm-d", f"{label}=pattern1")
+    failed_with(foreign, "TEARDOWN_FOREIGN", "llmd_namespace")
+    assert "deployment pattern9" in foreign.output
+    wrong = sandbox.playbook("playbooks/teardown.yml", llmd_confirm="pattern1", llmd_project="no-such-project")
+    assert wrong.rc != 0
+    assert "PROJECT_NOT_FOUND" in wrong.output or "PERMISSION_DENIED" in wrong.output
+    assert sandbox.exec("kubectl", "get", "httproutes", "-n", "llm-d", "-o", "name").strip()
+    assert resources(sandbox.snapshot()) == before
+
+
+def test_a_gateway_that_cannot_go_stops_where_its_cluster_stays(sandbox: Sandbox) -> None:
+    """The finalizer of a controller that is not there: named, and the cluster is still whole."""
+    gateway = "infra-pattern1-inference-gateway"
+    patch = json.dumps([{"op": "add", "path": "/metadata/finalizers/-", "value": "example.com/nobody"}])
+    sandbox.exec("kubectl", "patch", "gateway", gateway, "-n", "llm-d", "--type", "json", "-p", patch)
+    run = sandbox.playbook(
+        "playbooks/teardown.yml", llmd_confirm="pattern1", teardown_scope="release", teardown_gateway_timeout=6
+    )
+    failed_with(run, "RELEASE_NOT_GONE", "cluster")
+    assert len(sandbox.snapshot()["clusters"]) == 1
+
+
+def test_what_is_leased_no_longer_is_reaped_and_goes_with_its_cluster(sandbox: Sandbox) -> None:
+    """Also the stuck Gateway of the test before: what a cluster of ours takes along holds nothing up."""
+    over = sandbox.playbook("playbooks/lease.yml", llmd_lease_hours=0.0001)
+    assert over.rc == 0, over.output[-3000:]
+    predicted = sandbox.playbook("playbooks/reap.yml", "--check", llmd_reap="teardown")
+    assert predicted.rc == 0, predicted.output[-3000:]
+    assert "LEASE_EXPIRED" in predicted.output
+    assert len(sandbox.snapshot()["clusters"]) == 1
+
+
 # --- and away ---------------------------------------------------------------------------------------------------------
 
 
@@ -237,8 +331,11 @@ def test_teardown_without_the_word_deletes_nothing(sandbox: Sandbox) -> None:
 
 
 def test_teardown_leaves_the_project_as_it_was_found(sandbox: Sandbox, found: dict[str, Any]) -> None:
-    run = sandbox.playbook("playbooks/teardown.yml", llmd_confirm="pattern1")
+    """By the reaper, whose word is the lease: the same teardown, with a stuck Gateway that its cluster takes along."""
+    run = sandbox.playbook("playbooks/reap.yml", llmd_reap="teardown", teardown_gateway_timeout=6)
     assert run.rc == 0, run.output[-3000:]
+    assert "went with its cluster: " in run.output
+    assert "0 left, 0.00 USD/h" in run.output
     left = sandbox.snapshot()
     assert left["clusters"] == found["clusters"]
     made = {key: value for key, value in left["compute"].items() if value}

@@ -44,6 +44,11 @@ def cluster_access(session: GoogleSession, where: Where, *, endpoint: str = "aut
             where=where.path(session.project),
             remedy="Create it first (role gke_gpu_cluster), or check llmd_cluster_name and llmd_zone.",
         )
+    return of_cluster(session, where, cluster, endpoint=endpoint)
+
+
+def of_cluster(session: GoogleSession, where: Where, cluster: Json, *, endpoint: str = "auto") -> ClusterAccess:
+    """The same for a cluster that was read already. Raises LlmdError CLUSTER_NOT_READY; GoogleApiError."""
     host, ca = _address(cluster, endpoint)
     if not host:
         raise LlmdError(

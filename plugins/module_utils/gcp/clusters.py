@@ -30,6 +30,7 @@ class Cluster:
     gateway_api: str = "standard"
     workload_identity: bool | None = True
     labels: Mapping[str, str] = field(default_factory=dict)
+    creation_labels: Mapping[str, str] = field(default_factory=dict)  # of the create call only, never compared
     deployment: str = ""
     pools: tuple[Pool, ...] = ()
     timeout: float = 1800.0
@@ -100,7 +101,7 @@ def creation_body(want: Cluster, project: str) -> Json:
         "ipAllocationPolicy": {"useIpAliases": True},
         "networkConfig": {"gatewayApiConfig": {"channel": CHANNELS[want.gateway_api]}},
         "addonsConfig": {"httpLoadBalancing": {"disabled": False}},
-        "resourceLabels": ownership.labels(want.deployment, want.labels),
+        "resourceLabels": ownership.labels(want.deployment, {**want.creation_labels, **want.labels}),
         "nodePools": [
             node_pools.creation_body(pool, deployment=want.deployment, workload_identity=bool(want.workload_identity))
             for pool in want.pools

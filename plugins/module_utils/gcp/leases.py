@@ -33,7 +33,19 @@ class Lease:
             "expired": self.state == "expired",
             "paused_since": self.paused_since,
             "owned": self.owned,
+            "text": self.words(),
         }
+
+    def words(self) -> str:
+        """For a person."""
+        text = {
+            "none": "no lease: nothing takes this deployment away by itself",
+            "no_cluster": "there is no cluster, hence no lease",
+            "running": f"leased until {self.until}, {self.hours:.1f} h left",
+            "expired": f"LEASE_EXPIRED: the lease was over at {self.until}. What now: ansible-playbook"
+            " playbooks/lease.yml -e llmd_lease_hours=8, or playbooks/reap.yml",
+        }[self.state]
+        return text + (f"; paused since {self.paused_since}" if self.paused_since else "")
 
 
 def read(labels: dict[str, str], now: datetime.datetime, *, owned: bool = True) -> Lease:

@@ -1,0 +1,212 @@
+"""SIGKILL of ansible-playbook at every stage boundary and inside each long wait of pattern1.yml; then again.
+
+    make kill-matrix                    every point on a project of its own: an hour on an idle machine of two cores
+    make kill-matrix ARGS=--chain       one deployment that is killed at one point after the other: some minutes
+    make kill-matrix ARGS="--chain gateway"   only points whose name has this word
+
+Prints stage x result: what was seen when it was killed, and whether the same command then finished with the same end
+state and without anything made twice. Exit code 1 where one did not. Uses a sandbox of its own and takes it away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SPEED = 30  # waits are long enough to be killed in
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where to kill: at the first line of the output that has ``marker``; a wait's own lines come from its module."""
+
+    name: str
+    marker: str
+
+
+POINTS = (
+    Point("preflight | its checks", "llmd.gke.preflight : Check credentials"),
+    Point("preflight | end", "TASK [Note the end of preflight]"),
+    Point("services | wait", "  ... Enabling"),
+    Point("subnet | begin", "llmd.gke.gcp_network : Provide the proxy-only subnet"),
+    Point("subnet | wait", "  ... Creation of subnet"),
+    Point("gcp_network | end", "TASK [Note the end of gcp_network]"),
+    Point("cluster | begin", "llmd.gke.gke_gpu_cluster : Provide the cluster"),
+    Point("cluster | wait", "  ... Creation of cluster"),
+    Point("cluster | access", "llmd.gke.gke_gpu_cluster : Get access"),
+    Point("cluster | lock", "TASK [Take the lock in a cluster that is new]"),
+    Point("gke_gpu_cluster | end", "TASK [Note the end of gke_gpu_cluster]"),
+    Point("crds | begin", "llmd.gke.gateway_crds : Install the definitions"),
+    Point("gateway_crds | end", "TASK [Note the end of gateway_crds]"),
+    Point("secret | begin", "llmd.gke.llmd_helmfile : Provide the namespace"),
+    Point("helm | wait", "  ... helm: "),
+    Point("rollout | wait", "  ... Releases "),
+    Point("llmd_helmfile | end", "TASK [Note the end of llmd_helmfile]"),
+    Point("route | begin", "llmd.gke.gateway_route : "),
+    Point("gateway | wait", "  ... Gateway "),
+    Point("backends | wait", "  ... Backend"),
+    Point("gateway_route | end", "TASK [Note the end of gateway_route]"),
+    Point("verify | begin", "llmd.gke.verify : Ask the endpoint"),
+    Point("verify | end", "TASK [Note the end of verify]"),
+    Point("report | begin", "llmd.gke.report : Put the report together"),
+)
+
+
+class Bench:
+    """A sandbox of its own and ansible-playbook in it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "GOOGLE_", "GCP_"))},
+            "HOME": str(home),
+            "LLMD_SANDBOX_NAME": os.environ.get("LLMD_SANDBOX_TEST_PREFIX", "") + "kill",
+            "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+        }
+
+    def cli(self, *words: str) -> str:
+        command = [str(REPOSITORY / "sandbox" / "sandbox"), *words]
+        done = subprocess.run(command, env=self.environment, stdout=subprocess.PIPE, text=True, check=True)
+        return done.stdout
+
+    def fresh(self) -> None:
+        self.cli("down")
+        self.cli("up", "--speed", str(SPEED), "--port", "0")
+
+    def playbook(self, until: str = "") -> tuple[int, str]:
+        """Run pattern1.yml, killed with all its children as soon as ``until`` shows; (exit code, output)."""
+        command = ["ansible-playbook", "-i", str(REPOSITORY / "inventories/sandbox")]
+        child = subprocess.Popen(
+            [*command, str(REPOSITORY / "playbooks/pattern1.yml")],
+            env=self.environment, cwd=self.home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        assert child.stdout is not None
+        seen = ""
+        for line in child.stdout:
+            seen += line
+            if until and until in line:
+                os.killpg(child.pid, signal.SIGKILL)
+                break
+        child.stdout.close()
+        return child.wait(), seen
+
+    def control(self, what: str) -> Any:
+        return json.loads(self.cli("exec", "curl", "-sf", f"http://192.0.2.10/control/{what}"))
+
+    def end_state(self) -> dict[str, Any]:
+        """What there is, without what differs between two equal deployments (random names, times)."""
+        snapshot = self.control("snapshot")
+        kinds = {kind: len(items) for kind, items in snapshot["compute"].items() if items}
+        cluster = next(iter(snapshot["clusters"].values()), {})
+        pools = sorted((pool["name"], pool.get("initialNodeCount")) for pool in cluster.get("nodePools") or [])
+        text = self.cli("exec", "kubectl", "get", "-n", "llm-d", "-o", "json",
+                        "deployments,services,gateways,httproutes,inferencepools,secrets,configmaps")  # fmt: skip
+        objects = Counter(
+            f"{item['kind']}/{re.sub(r'-[0-9a-f]{8}$', '-*', item['metadata']['name'])}"
+            for item in json.loads(text)["items"]
+            if not item["metadata"]["name"].startswith("sh.helm.release")  # a revision more is no resource more
+        )
+        return {"compute": kinds, "pools": pools, "objects": dict(sorted(objects.items()))}
+
+    def twice(self) -> list[str]:
+        """What Google was asked to make more than once."""
+        done = [operation for operation in self.control("operations")["operations"] if not operation.get("error")]
+        made = Counter(
+            (operation["operationType"], operation.get("targetLink"))
+            for operation in done
+            if operation.get("operationType") in ("CREATE_CLUSTER", "CREATE_NODE_POOL", "insert")
+        )
+        return [
+            f"{kind} {str(target).rsplit('/', 1)[-1]} {count} times"
+            for (kind, target), count in made.items()
+            if count > 1
+        ]
+
+
+def judge(bench: Bench, wanted: dict[str, Any], code: int, text: str) -> str:
+    """What the same command after the kill came to, in words; empty where it is as it should be."""
+    if code != 0:
+        return f"exit code {code}: {text[-1500:]}"
+    found, again = bench.end_state(), bench.twice()
+    different = [key for key in wanted if found[key] != wanted[key]]
+    if different:
+        return "another end state: " + "; ".join(f"{key} {found[key]} instead of {wanted[key]}" for key in different)
+    return "made twice: " + ", ".join(again) if again else ""
+
+
+def row(name: str, killed: str, result: str, seconds: float) -> None:
+    print(f"{name:<26} {killed:<12} {seconds:6.1f} s  {result}", flush=True)
+
+
+def one_each(bench: Bench, points: list[Point], wanted: dict[str, Any]) -> int:
+    """Every point on an empty project: kill, then the same command to its end."""
+    wrong = 0
+    for point in points:
+        bench.fresh()
+        code, _text = bench.playbook(point.marker)
+        killed = "killed" if code == -signal.SIGKILL else "not reached"
+        started = time.monotonic()
+        trouble = judge(bench, wanted, *bench.playbook())
+        wrong += bool(trouble)
+        row(point.name, killed, trouble or "finished, same end state, nothing twice", time.monotonic() - started)
+    return wrong
+
+
+def in_a_chain(bench: Bench, points: list[Point], wanted: dict[str, Any]) -> int:
+    """One deployment, killed at every point in turn: each run goes on from where the one before it died."""
+    bench.fresh()
+    wrong = 0
+    for point in points:
+        started = time.monotonic()
+        code, text = bench.playbook(point.marker)
+        if code == -signal.SIGKILL:
+            row(point.name, "killed", "went on from the kill before", time.monotonic() - started)
+        elif code == 0:
+            row(point.name, "not reached", "its wait was over by then; finished", time.monotonic() - started)
+        else:
+            wrong += 1
+            row(point.name, "failed", text[-1500:], time.monotonic() - started)
+    started = time.monotonic()
+    trouble = judge(bench, wanted, *bench.playbook())
+    row("and then to the end", "", trouble or "finished, same end state, nothing twice", time.monotonic() - started)
+    return wrong + bool(trouble)
+
+
+def main() -> int:
+    words = [word for word in sys.argv[1:] if word != "--chain"]
+    points = [point for point in POINTS if all(word in point.name for word in words)]
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder))
+        try:
+            bench.fresh()
+            code, text = bench.playbook()
+            if code != 0:
+                print(text[-4000:])
+                return 1
+            wanted = bench.end_state()
+            parts = [sum(wanted[kind].values()) for kind in ("compute", "objects")]
+            print(f"SIGKILL of pattern1.yml at {len(points)} points, speed {SPEED}")
+            print(f"end state without a kill: {parts[0]} compute resources, {parts[1]} objects in the namespace")
+            print(f"{'point':<26} {'kill':<12} {'next run':>8}  result")
+            wrong = (in_a_chain if "--chain" in sys.argv else one_each)(bench, points, wanted)
+        finally:
+            bench.cli("down")
+    print(f"{wrong} of {len(points)} wrong" if wrong else "all as they should be")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

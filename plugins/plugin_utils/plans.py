@@ -32,6 +32,10 @@ GPU = (
 )
 # What belongs to one pool and says nothing about another.
 BOUNDS = ("nodes", "min", "max", "fallbacks", "reservation")
+# What a group of nodes, and prefill apart from decode, are like unless the settings say otherwise.
+MULTINODE = {"size": 2, "expert_parallel": True, "rpc_port": 5555}
+DISAGGREGATION = {"prefill": 1, "threshold": 0, "connector": "nixlv2", "transport": "tcp"}
+TRANSPORTS = ("tcp", "rdma")
 Json = dict[str, Any]
 
 
@@ -144,7 +148,7 @@ def server_of(entry: Mapping[str, Any], settings: Mapping[str, Any], *, first: b
         "picker_release": release_name("gaie", release, suffix),
         "server_release": release_name("ms", release, suffix),
         "replicas": int(values["replicas"] or 0),
-        "args": [str(word) for word in entry.get("args") or []],
+        "args": [str(word) for word in entry.get("args") or []] + adapter_arguments(entry),
         "env": list(entry.get("env") or []),
         "adapters": [dict(adapter) for adapter in entry.get("adapters") or []],
         "values": dict(entry.get("values") or {}),
@@ -152,6 +156,46 @@ def server_of(entry: Mapping[str, Any], settings: Mapping[str, Any], *, first: b
         "own_pool": own_pool,
         "gpus": int(entry.get("gpus") or gpu.get("count") or 1),
     }
+
+
+def adapter_arguments(entry: Mapping[str, Any]) -> list[str]:
+    """vLLM's arguments for LoRA adapters."""
+    adapters = entry.get("adapters") or []
+    for adapter in adapters:
+        if not MODEL_NAME.fullmatch(str(adapter.get("name") or "")) or not adapter.get("path"):
+            raise refuse(
+                f"An adapter of {entry['name']} has no name or no path.",
+                "MODELS_INVALID",
+                "adapters: [{name: NAME, path: OWNER/REPOSITORY or a folder in the container}].",
+            )
+    if not adapters:
+        return []
+    return ["--enable-lora", "--lora-modules", *(f"{a['name']}={a['path']}" for a in adapters)]
+
+
+def laid_out(server: Json, workload: str, settings: Mapping[str, Any]) -> Json:
+    """The server with what its workload adds, and how many pods it makes. Raises ConfigurationError."""
+    if workload == "multinode":
+        group = {**MULTINODE, **(settings.get("multinode") or {})}
+        if int(group["size"]) < 2:
+            raise ConfigurationError(
+                f"A group of {group['size']} nodes is no group.",
+                code="GROUP_INVALID",
+                where="llmd_multinode",
+                remedy="Set llmd_multinode.size to 2 or more; a model that fits one node is for pattern1 or pattern3.",
+            )
+        return {**server, "group": group, "pods": server["replicas"] * int(group["size"])}
+    if workload == "disaggregated":
+        apart = {**DISAGGREGATION, **(settings.get("disaggregation") or {})}
+        if int(apart["prefill"]) < 1 or apart["transport"] not in TRANSPORTS or int(apart["threshold"]) < 0:
+            raise ConfigurationError(
+                f"Prefill cannot be set apart with {apart}.",
+                code="DISAGGREGATION_INVALID",
+                where="llmd_disaggregation",
+                remedy="prefill: 1 or more; threshold: tokens, 0 or more; transport: tcp or rdma.",
+            )
+        return {**server, "apart": apart, "pods": server["replicas"] + int(apart["prefill"])}
+    return {**server, "pods": server["replicas"]}
 
 
 def nodes_needed(servers: Sequence[Mapping[str, Any]]) -> int:
@@ -257,8 +301,7 @@ def make_plan(
         if entry.get("canary"):
             other = {**entry, "adapters": [], **entry["canary"]}
             servers.append(server_of(other, settings, first=False, canary=True))
-    for server in servers:
-        server["pods"] = server["replicas"]
+    servers = [laid_out(server, str(pattern["workload"]), settings) for server in servers]
     clashing = [s["slug"] for s in servers]
     twice = sorted({slug for slug in clashing if clashing.count(slug) > 1})
     if twice:

@@ -86,6 +86,14 @@ RULES = (
         False,
     ),
     _rule(
+        "BODY_ROUTER_UNSEEN",
+        {404},
+        r"names no model that is served here",
+        "The request reached the catalogue of models: no router in front has named its model.",
+        "Wait while the routing extension is new; else look at the GCPRoutingExtension and at the router's pod.",
+        True,
+    ),
+    _rule(
         "CHAT_SYSTEM_ROLE",
         {400},
         r"System role not supported",

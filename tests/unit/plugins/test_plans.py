@@ -143,3 +143,32 @@ def test_a_profile_without_the_charts_is_named() -> None:
     profile["charts"] = {kind: chart for kind, chart in profile["charts"].items() if kind != "bbr"}
     with pytest.raises(AnsibleError, match=r"(?s)PATTERN_NOT_IN_PROFILE.*bbr.*What now"):
         deployment_plan(read_pattern("pattern2"), profile, [{"name": GEMMA}], SETTINGS)
+
+
+def test_a_group_takes_its_nodes_and_prefill_its_servers() -> None:
+    group = plan("pattern4", multinode={"size": 4}, replicas=2)
+    assert (group["servers"][0]["pods"], group["gpu_pools"][0]["node_count"]) == (8, 8)
+    assert group["servers"][0]["group"] == {"size": 4, "expert_parallel": True, "rpc_port": 5555}
+    apart = plan("pattern5", disaggregation={"prefill": 3})
+    assert (apart["servers"][0]["pods"], apart["gpu_pools"][0]["node_count"]) == (4, 4)
+    assert apart["servers"][0]["apart"]["transport"] == "tcp"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "more", "code"),
+    [
+        ("pattern4", {"multinode": {"size": 1}}, "GROUP_INVALID"),
+        ("pattern5", {"disaggregation": {"prefill": 0}}, "DISAGGREGATION_INVALID"),
+        ("pattern5", {"disaggregation": {"transport": "pigeon"}}, "DISAGGREGATION_INVALID"),
+    ],
+)
+def test_layouts_that_cannot_be_are_named(pattern: str, more: dict[str, Any], code: str) -> None:
+    with pytest.raises(AnsibleError, match=rf"(?s){code}.*What now"):
+        plan(pattern, **more)
+
+
+def test_adapters_reach_the_model_server() -> None:
+    server = plan("pattern1", [{"name": GEMMA, "adapters": [{"name": "sql", "path": "org/sql"}]}])["servers"][0]
+    assert server["args"] == ["--enable-lora", "--lora-modules", "sql=org/sql"]
+    with pytest.raises(AnsibleError, match="MODELS_INVALID"):
+        plan("pattern1", [{"name": GEMMA, "adapters": [{"name": "sql"}]}])

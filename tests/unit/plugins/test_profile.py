@@ -14,7 +14,7 @@ from ansible_collections.llmd.gke.plugins.lookup.profile import SHIPPED, read_pr
 def test_every_shipped_profile_is_whole(path: Path) -> None:
     profile = read_profile(path.stem)
     assert profile["name"] == path.stem
-    charts = {"helmfile": {"infra", "gaie", "ms", "bbr"}, "router": {"router"}}
+    charts = {"helmfile": {"infra", "gaie", "ms", "bbr", "lws"}, "router": {"router"}}
     assert set(profile["charts"]) == charts[profile["layout"]]
     for crd in profile["crds"]:
         assert len(crd["sha256"]) == 64

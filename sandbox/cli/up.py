@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from sandbox import processes
-from sandbox.cli import environment, forward, leftovers, network, state, status
+from sandbox.cli import capacity, environment, forward, leftovers, network, state, status
 from sandbox.cli.errors import CliError, need_root
 from sandbox.paths import API_ADDRESS, REPOSITORY, Paths
 from sandbox.toolchain import locks
@@ -79,6 +79,8 @@ def _start(paths: Paths, condition: str, speed: float, progress: Progress) -> No
             take_down(paths)
     from sandbox import fabric
 
+    if note := capacity.inotify_note():
+        progress.say(note)
     with progress.step("network (fabric)"):
         _make_state(paths)
         fabric.create(paths)

@@ -34,7 +34,7 @@ lint: environment ## ansible-lint (production), yamllint, ruff, mypy strict
 	@$(RUN) ANSIBLE_COLLECTIONS_PATH=$(ROOT)/playbooks/collections sh -c 'ansible-lint && yamllint . && ruff check . && ruff format --check . && mypy sandbox && MYPYPATH=playbooks/collections mypy plugins'
 
 bench: tools ## figures of this machine; never fails on time
-	@$(RUN) python tests/bench/bench.py $(ARGS) && $(RUN) python tests/bench/client_accuracy.py
+	@$(RUN) python tests/bench/bench.py $(ARGS) && $(RUN) python tests/bench/life.py && $(RUN) python tests/bench/client_accuracy.py
 
 kill-matrix: tools ## SIGKILL of pattern1.yml at every stage and wait, then the same command (ARGS=--chain: quicker)
 	@$(RUN) python tests/bench/kill_matrix.py $(ARGS)

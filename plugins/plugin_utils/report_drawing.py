@@ -102,7 +102,11 @@ def _servers(pool: Json, backends: Sequence[Json]) -> list[Box]:
     ]
     if len(endpoints) > MOST_SERVERS:
         boxes.append(Box(f"and {len(endpoints) - MOST_SERVERS} more", (), "", "server"))
-    return boxes or [Box("no model server", ("none is behind the pool",), UNKNOWN, "server")]
+    if boxes:
+        return boxes
+    if not backends:
+        return [Box("Model servers", (f"{pool.get('replicas', '?')} wanted, not read",), UNKNOWN, "server")]
+    return [Box("no model server", ("none is behind the pool",), BAD, "server")]
 
 
 def nodes_of(topology: Json) -> list[Box]:

@@ -122,7 +122,9 @@ def test_pools_take_their_own_backends() -> None:
     }
     first, second = report_drawing.rows_of(topology)
     assert (first.pool.state, len(first.servers), first.picker.state) == ("bad", 2, "unknown")
-    assert (second.picker.state, second.servers[0].title) == ("good", "no model server")
+    assert (second.picker.state, second.servers[0].title) == ("good", "Model servers")  # nothing was read of them
+    empty = {"pools": [{"name": "gaie-a"}], "backends": [backend("x-gaie-a-ips-1-y", 8000, [])]}
+    assert report_drawing.rows_of(empty)[0].servers[0].title == "no model server"
 
 
 def test_stages_lie_between_marks() -> None:

@@ -24,7 +24,7 @@ import yaml
 from sandbox import paths
 
 FOLDER = Path(__file__).resolve().parent
-CHARTS = ("llm-d-infra", "inferencepool", "llm-d-modelservice", "body-based-routing")
+CHARTS = ("llm-d-infra", "inferencepool", "llm-d-modelservice", "body-based-routing", "lws")
 GENERATIONS = "generations"
 MERGED = ("Chart.yaml", "values.yaml", "values.schema.json")
 

@@ -87,7 +87,8 @@ class Client:
             session = requests.Session()
             session.trust_env = False  # no proxy stands between Google and its own cluster
             session.verify = str(self._admin.ca_file)
-            session.cert = (str(self._admin.cert_file), str(self._admin.key_file))
+            if self._admin.cert_file is not None:
+                session.cert = (str(self._admin.cert_file), str(self._admin.key_file))
             self._local.session = session
         return session
 

@@ -43,6 +43,7 @@ NAMES = (
     Name("docker.io/envoyproxy/envoy:distroless-v1.33.2", "envoy"),
     Name("ghcr.io/llm-d/llm-d-routing-sidecar:v0.4.0", "routing-sidecar"),
     Name("ghcr.io/llm-d/llm-d-routing-sidecar:v0.7.1", "routing-sidecar", generation="v1.4.0"),
+    Name("registry.k8s.io/lws/lws:v0.7.0", "lws"),
     # Names answered by the stand-ins of v0.4.0. Built with --all only.
     Name("ghcr.io/llm-d/llm-d-cuda:v0.5.0", "model-server", modelled=False),
     Name("ghcr.io/llm-d/llm-d-inference-scheduler:v0.5.0", "endpoint-picker", modelled=False),
@@ -108,6 +109,12 @@ def envoy(name: str, host: Host) -> Image:
     return Image(name, (host.envoy,), host.common(), {}, _LABELS)
 
 
+def lws(name: str, host: Host) -> Image:
+    """An image with the program ``/manager``: the LeaderWorkerSet controller's stand-in, not run as root."""
+    script = f'#!/bin/sh\nexec {shlex.quote(host.python)} -P -m sandbox.lws "$@"\n'.encode()
+    return Image(name, ("/manager",), host.common(), {"manager": script}, _LABELS, user="65532:65532")
+
+
 def pause(program: Path) -> Image:
     """The pod sandbox's image: one static program, and none of the host's folders."""
     return Image(PAUSE, ("/pause",), {}, {"pause": program.read_bytes()}, _LABELS, folders=())
@@ -121,6 +128,7 @@ def build(output: Path, host: Host, *, pause_program: Path | None, everything: b
         "body-router": body_router,
         "envoy": envoy,
         "routing-sidecar": routing_sidecar,
+        "lws": lws,
     }
     images = [makers[entry.role](entry.name, host) for entry in NAMES if entry.modelled or everything]
     if pause_program is not None:

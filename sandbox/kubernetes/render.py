@@ -166,6 +166,8 @@ def _api_server(control: ControlPlane, webhook_file: Path) -> dict[str, str]:
         "kubelet-certificate-authority": f"{pki}/ca.crt",
         # As on GKE: the first taints GPU pods' tolerations in, the second keeps a kubelet to its own objects.
         "enable-admission-plugins": "ExtendedResourceToleration,NodeRestriction",
+        # Webhooks and extension API servers: straight to their pods, as there is no kube-proxy beside the API server.
+        "enable-aggregator-routing": "true",
         "authentication-token-webhook-config-file": str(webhook_file),
         "authentication-token-webhook-version": "v1",
         "authentication-token-webhook-cache-ttl": f"{TOKEN_CACHE_SECONDS}s",

@@ -132,6 +132,6 @@ def test_packages_carry_upstream_names(helm: str, tmp_path: Path) -> None:
     assert names == {
         *("llm-d-infra-v1.3.6.tgz", "inferencepool-v1.2.0.tgz", "llm-d-modelservice-v0.3.17.tgz"),
         *("llm-d-infra-v1.4.0.tgz", "inferencepool-v1.4.0.tgz", "llm-d-modelservice-v0.4.9.tgz"),
-        *("body-based-routing-v1.2.0.tgz", "body-based-routing-v1.4.0.tgz"),
+        *("body-based-routing-v1.2.0.tgz", "body-based-routing-v1.4.0.tgz", "lws-0.7.0.tgz"),
     }
     assert {path.name for path in tmp_path.iterdir()} == names

@@ -15,7 +15,8 @@ CONDITIONAL = {"gateways", "httproutes", "gatewayclasses", "inferencepools"}
 
 def everything() -> list[dict[str, Any]]:
     found = [item for generation in addons.GENERATIONS for item in addons.manifests(generation)]
-    for path in sorted((addons.FOLDER / "upstream").glob("*.yaml")):
+    charts = addons.FOLDER.parent / "charts"
+    for path in sorted([*(addons.FOLDER / "upstream").glob("*.yaml"), *charts.glob("*/crds/*.yaml")]):
         found += list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     return found
 

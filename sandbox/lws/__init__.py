@@ -1,0 +1,1 @@
+"""Stand-in for the LeaderWorkerSet controller. See README.md for what it copies and what it leaves out."""

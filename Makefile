@@ -9,7 +9,8 @@ UP ?=
 LEFTOVERS := .ansible .mypy_cache .pytest_cache .ruff_cache collections/ansible_collections artifacts build dist *.tar.gz
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit contract sandbox-test lint bench kill-matrix sandbox up down clean distclean tools environment
+.PHONY: help demo test unit contract sandbox-test lint molecule coverage mutation build bench kill-matrix sandbox up down \
+	clean distclean tools environment gates
 .NOTPARALLEL:
 
 help: ## this list
@@ -18,7 +19,7 @@ help: ## this list
 demo: sandbox ## the whole job on this machine: sandbox up, then playbooks/pattern1.yml (ARGS="..." for ansible-playbook)
 	@$(RUN) ansible-playbook playbooks/pattern1.yml $(ARGS)
 
-test: tools ## every test: sandbox (root), contract and unit, in one pytest run (ARGS="..." for pytest)
+test: tools gates ## every test: sandbox (root), contract and unit, in one pytest run (ARGS="..." for pytest)
 	@$(RUN) python -m pytest $(SIDE_BY_SIDE) tests/sandbox tests/contract tests/unit $(ARGS)
 
 unit: environment ## pure logic, no root needed
@@ -27,11 +28,23 @@ unit: environment ## pure logic, no root needed
 contract: environment ## what we send and read against Google's and upstream's recorded shapes
 	@$(RUN) python -m pytest tests/contract $(ARGS)
 
-sandbox-test: tools ## roles and playbooks on the sandbox
+sandbox-test: tools gates ## roles and playbooks on the sandbox
 	@$(RUN) python -m pytest tests/sandbox $(ARGS)
 
-lint: environment ## ansible-lint (production), yamllint, ruff, mypy strict
-	@$(RUN) ANSIBLE_COLLECTIONS_PATH=$(ROOT)/playbooks/collections sh -c 'ansible-lint && yamllint . && ruff check . && ruff format --check . && mypy sandbox && MYPYPATH=playbooks/collections mypy plugins'
+lint: gates ## every check that needs no sandbox; what passed on the same content is not run again (ARGS="--fresh")
+	@$(RUN) PYTHONPATH=$(ROOT) python -P -m gates lint $(ARGS)
+
+molecule: tools gates ## every molecule scenario on a sandbox of its own (ARGS="verify pause" for some)
+	@$(RUN) PYTHONPATH=$(ROOT) python -P -m gates molecule $(ARGS)
+
+coverage: gates ## lines and branches of the library that unit and contract tests run
+	@$(RUN) PYTHONPATH=$(ROOT) python -P -m gates coverage $(ARGS)
+
+mutation: gates ## flip every condition of the pure predicates: the tests must notice (ARGS="--only conditions")
+	@$(RUN) PYTHONPATH=$(ROOT) python -P -m gates mutation $(ARGS)
+
+build: gates ## dist/llmd-gke-VERSION.tar.gz, as Galaxy takes it
+	@$(RUN) PYTHONPATH=$(ROOT) python -P -m gates build $(ARGS)
 
 bench: tools ## figures of this machine; never fails on time
 	@$(RUN) python tests/bench/bench.py $(ARGS) && $(RUN) python tests/bench/life.py && $(RUN) python tests/bench/client_accuracy.py
@@ -58,3 +71,6 @@ tools: ## build what is missing: Go tools, Debian packages, Python environments,
 
 environment: # the Python environment with Ansible, test and lint tools
 	@cd $(ROOT) && ./sandbox/sandbox tools --only ansible
+
+gates: # what lint, coverage, mutation and build need beside it
+	@cd $(ROOT) && ./sandbox/sandbox tools --only ansible,gates

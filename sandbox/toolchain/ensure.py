@@ -20,15 +20,17 @@ from sandbox.toolchain.progress import Progress, Step
 from sandbox.toolchain.runner import Runner
 
 VENVS = ("sandbox", "envoy", "ansible")
+GATES = ("lint", *venvs.CORES)
 GROUPS: dict[str, tuple[str, ...]] = {
     "go": tuple(tool.name for tool in gotools.GO_TOOLS),
     "venvs": VENVS,
+    "gates": GATES,
     "parts": tuple(part.name for part in parts.PARTS),
 }
-# Optional packages are brought only when asked for by name.
+# Optional packages and the environments of the gates are brought only when asked for by name.
 STANDARD = ("packages", *VENVS, *GROUPS["go"], *GROUPS["parts"])
 GROUPS["standard"] = STANDARD
-KNOWN = (*STANDARD, *debian.OPTIONAL)
+KNOWN = (*STANDARD, *GATES, *debian.OPTIONAL)
 
 
 @dataclass
@@ -109,7 +111,7 @@ def _check_cache(paths: Paths) -> None:
 
 def _lanes(work: _Work, wanted: Sequence[str]) -> None:
     tools = [tool for tool in gotools.GO_TOOLS if tool.name in wanted]
-    environments = [name for name in VENVS if name in wanted]
+    environments = [name for name in (*VENVS, *GATES) if name in wanted]
     lanes: list[Callable[[], None]] = []
     if tools:
         lanes.append(lambda: _go_lane(work, tools))

@@ -21,6 +21,9 @@ ENV_SERIES = "LLMD_ANSIBLE_SERIES"
 
 # Ansible core series -> Pythons it runs on, best first.
 ANSIBLE_PYTHONS = {"2.21": ["3.12", "3.13", "3.14"], "2.19": ["3.11", "3.12", "3.13"]}
+# Made only when asked for: one core series each, without the bundle and without pytest-ansible (which ansible-test
+# units does not bear beside it), on the Python that stands for that series.
+CORES = {"core-2.19": "3.11", "core-2.21": "3.12"}
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,18 @@ class Venv:
 
 
 def plan(name: str, run: Run) -> Venv:
-    """Choose interpreter and requirements for the environment ``name``: sandbox, envoy or ansible.
+    """Choose interpreter and requirements for the environment ``name``: sandbox, envoy, ansible, lint or a core.
 
     Raises ``ToolchainError`` where no fitting Python runs on this machine, or ``LLMD_ANSIBLE_SERIES`` is unknown.
     """
     if name == "ansible":
         return _plan_ansible(run)
-    python = pythons.find_first(["3.11", "3.12", "3.13", "3.14"], run)
+    wanted = [CORES[name]] if name in CORES else ["3.11", "3.12", "3.13", "3.14"]
+    python = pythons.find_first(wanted, run)
     if python is None:
-        raise _no_python("3.11 or newer")
+        raise _no_python(
+            CORES.get(name, "3.11 or newer"), for_series=name.removeprefix("core-") if name in CORES else ""
+        )
     return Venv(name, FOLDER / f"requirements-{name}.txt", python)
 
 

@@ -148,7 +148,7 @@ def test_failed_environment_is_removed(tmp_path: Path, fake_run: Any, output: st
 
 def test_requirements_pin_every_package() -> None:
     files = sorted(venvs.FOLDER.glob("requirements-*.txt"))
-    assert len(files) == 4
+    assert len(files) == 7
     for file in files:
         for line in file.read_text(encoding="utf-8").splitlines():
             assert line.startswith("#") or re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line), f"{file.name}: {line}"

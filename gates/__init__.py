@@ -1,0 +1,1 @@
+"""What every change passes before it counts: lint, the built artifact, coverage, mutations. See gates/README.md."""

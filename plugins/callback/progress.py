@@ -21,7 +21,7 @@ requirements:
   - enable it in the configuration (C(callbacks_enabled = llmd.gke.progress))
 options:
   live:
-    description: Whether to keep a live line. V(auto) does so on a terminal.
+    description: Whether to keep a live line. V(auto) does so on a terminal, and shows nothing at all in an AWX job.
     type: str
     choices: [auto, always, never]
     default: auto
@@ -57,6 +57,7 @@ from ansible import constants as C
 from ansible.plugins.callback import CallbackBase
 from ansible_collections.llmd.gke.plugins.module_utils.waiting import PROGRESS_FILE
 
+JOBS = ("AWX_JOB_ID", "TOWER_JOB_ID")
 LOOK_EVERY = 0.25
 QUIET = 3.0  # a task that is shorter needs no live line
 KEPT = 5  # durations of a task that are remembered; the middle one is the usual one
@@ -135,6 +136,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """Name the file in the environment before the first worker is forked, then follow it."""
         wish = str(self.get_option("live") or "auto")
+        if wish == "auto" and any(os.environ.get(name) for name in JOBS):
+            return  # a job's output is read afterwards, event by event
         self._live = wish == "always" or (wish == "auto" and sys.stdout.isatty())
         self._durations = Durations(str(self.get_option("history") or ""))
         try:
@@ -185,8 +188,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if self._thread:
             self._thread.join(timeout=2)
         os.environ.pop(PROGRESS_FILE, None)
-        with contextlib.suppress(OSError):
-            os.unlink(self._path)
+        if self._path:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
         self._durations.keep()
 
     def _ended(self, *, noted: bool = True) -> None:

@@ -109,7 +109,7 @@ def _cards(report: Json) -> str:
         cards.append(("took", duration(sum(float(stage["seconds"]) for stage in stages)), ""))
     estimate, cost = report.get("estimate") or {}, report.get("cost") or {}
     if cost:
-        cards.append(("costs", f"{money(cost['usd'])} USD/h", ""))
+        cards.append(("running", f"{money(cost['usd'])} USD/h", ""))
     if estimate:
         cards.append(("paused", f"{money(estimate['paused']['usd'])} USD/h", ""))
     if report.get("model"):

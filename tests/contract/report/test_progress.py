@@ -96,6 +96,13 @@ def test_one_live_line_on_a_terminal_that_leaves_nothing_behind(command: list[st
     assert any("ok: [localhost]" in line for line in left)
 
 
+def test_an_awx_job_shows_nothing_of_it(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWX_JOB_ID", "7")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert "Thing:" not in done.stdout
+    assert done.returncode != 0  # the program of this test wants the file, which modules do without
+
+
 def test_nothing_is_missing_without_a_place_to_write(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMD_GKE_PROGRESS_HISTORY", "/dev/null/nowhere")
     assert subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 0

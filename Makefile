@@ -47,7 +47,7 @@ build: gates ## dist/llmd-gke-VERSION.tar.gz, as Galaxy takes it
 	@$(RUN) PYTHONPATH=$(ROOT) python -P -m gates build $(ARGS)
 
 bench: tools ## figures of this machine; never fails on time
-	@$(RUN) python tests/bench/bench.py $(ARGS) && $(RUN) python tests/bench/life.py && $(RUN) python tests/bench/client_accuracy.py
+	@$(RUN) python tests/bench/bench.py $(ARGS) && $(RUN) python tests/bench/life.py && $(RUN) python tests/bench/google_half.py && $(RUN) python tests/bench/client_accuracy.py
 
 kill-matrix: tools ## SIGKILL of pattern1.yml at every stage and wait, then the same command (ARGS=--chain: quicker)
 	@$(RUN) python tests/bench/kill_matrix.py $(ARGS)

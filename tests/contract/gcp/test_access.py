@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.gcp import roles
+from sandbox.gcp import roles, tokenreview
 from sandbox.gcp.testing import Cloud
 
 CRM = "cloudresourcemanager.googleapis.com/v1/projects"
@@ -152,3 +152,70 @@ def test_roles_say_what_the_facts_say() -> None:
     assert roles.holds(["roles/compute.networkAdmin"], "compute.subnetworks.create")
     assert not roles.holds(["roles/owner"], "iam.serviceAccounts.getAccessToken")
     assert not roles.holds(["projects/p/roles/custom"], "compute.projects.get")
+
+
+def test_a_planted_principal_has_only_its_roles(cloud: Cloud) -> None:
+    """``fault plant roles E-MAIL ROLE,ROLE``: in the project and inside clusters, until it is cleared."""
+    email = cloud.world.email("llmd-operator")
+    planted = cloud.world.faults.plant({"words": ["roles", email, "roles/editor,roles/container.developer"]})
+    path = f"{CRM}/llmd-sandbox:testIamPermissions"
+    wanted = {"permissions": ["container.clusters.create", "container.clusterRoles.create"]}
+    assert cloud.ok("POST", path, wanted)["permissions"] == ["container.clusters.create"]
+    review = {"apiVersion": "authentication.k8s.io/v1", "spec": {"token": cloud.token}}
+    assert tokenreview.review(cloud.world, "c", review)["status"]["user"]["groups"] == ["gke:roles/container.developer"]
+    cloud.world.faults.clear(planted["id"])
+    cloud.world.faults.plant({"words": ["roles", email]})
+    assert cloud.ok("POST", path, wanted) == {}
+    cloud.world.faults.clear()
+    assert cloud.ok("POST", path, wanted)["permissions"] == wanted["permissions"]
+
+
+def test_conditions_survive_only_in_version_3(cloud: Cloud) -> None:
+    binding = {
+        "role": "roles/viewer",
+        "members": ["user:new@example.com"],
+        "condition": {"title": "t", "expression": "true"},
+    }
+    policy = cloud.ok("POST", f"{CRM}/llmd-sandbox:getIamPolicy", {"options": {"requestedPolicyVersion": 3}})
+    policy["bindings"].append(binding)
+    cloud.fails(400, "POST", f"{CRM}/llmd-sandbox:setIamPolicy", {"policy": {**policy, "version": 1}})
+    written = cloud.ok("POST", f"{CRM}/llmd-sandbox:setIamPolicy", {"policy": {**policy, "version": 3}})
+    assert (written["version"], binding in written["bindings"]) == (3, True)
+    plain = cloud.ok("POST", f"{CRM}/llmd-sandbox:getIamPolicy", {})
+    assert plain["version"] == 1
+    assert any("_withcond_" in one["role"] for one in plain["bindings"])
+    assert not any("condition" in one for one in plain["bindings"])
+    audit = {"policy": {"auditConfigs": [{"service": "allServices"}]}, "updateMask": "auditConfigs"}
+    kept = cloud.ok("POST", f"{CRM}/llmd-sandbox:setIamPolicy", audit)
+    assert binding in kept["bindings"]
+
+
+def test_a_deleted_account_stays_in_the_policy_as_deleted(cloud: Cloud) -> None:
+    path = "iam.googleapis.com/v1/projects/llmd-sandbox/serviceAccounts"
+    email = cloud.ok("POST", path, {"accountId": "robot-one", "serviceAccount": {"description": "mine"}})["email"]
+    assert cloud.ok("GET", f"{path}/{email}")["description"] == "mine"
+    policy = cloud.ok("POST", f"{CRM}/llmd-sandbox:getIamPolicy", {"options": {"requestedPolicyVersion": 3}})
+    policy["bindings"].append({"role": "roles/viewer", "members": [f"serviceAccount:{email}"]})
+    cloud.ok("POST", f"{CRM}/llmd-sandbox:setIamPolicy", {"policy": policy})
+    cloud.ok("DELETE", f"{path}/{email}")
+    left = cloud.ok("POST", f"{CRM}/llmd-sandbox:getIamPolicy", {})["bindings"]
+    members = [member for one in left for member in one["members"]]
+    assert f"serviceAccount:{email}" not in members
+    assert any(member.startswith(f"deleted:serviceAccount:{email}?uid=") for member in members)
+
+
+@pytest.mark.parametrize("name", ["robot", "Robot-one", "-robot-one", "r" * 31])
+def test_bad_names_of_accounts_are_refused(cloud: Cloud, name: str) -> None:
+    cloud.fails(400, "POST", "iam.googleapis.com/v1/projects/llmd-sandbox/serviceAccounts", {"accountId": name})
+
+
+def test_a_planted_busy_cluster(cloud: Cloud) -> None:
+    cloud.run("POST", f"{cloud.container}/clusters", cloud.cluster_body())
+    change = {"update": {"desiredGatewayApiConfig": {"channel": "CHANNEL_DISABLED"}}}
+    path = f"{cloud.container}/clusters/llm-d-cluster"
+    planted = cloud.world.faults.plant({"words": ["cluster-busy", "llm-d-cluster"]})
+    error = cloud.fails(400, "PUT", path, change)
+    assert error["message"].startswith("Cluster is running incompatible operation operation-")
+    cloud.world.faults.clear(planted["id"])
+    cloud.world.faults.plant({"words": ["cluster-busy", "*", "0"]})  # its time is over at once
+    cloud.run("PUT", path, change)

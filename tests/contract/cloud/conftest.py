@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
@@ -21,6 +23,8 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(REPOSITORY))
 
 from sandbox import paths  # noqa: E402
+from sandbox.gcp import schema  # noqa: E402
+from sandbox.gcp.discovery import Router, canonical  # noqa: E402
 
 Json = dict[str, Any]
 
@@ -91,9 +95,50 @@ def emulated(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         process.wait(15)
 
 
+@pytest.fixture(scope="session")
+def router() -> Router:
+    """Google's discovery documents; a test that needs them is skipped where they are not."""
+    folders = sorted(paths.current().venvs.glob("sandbox/lib/python3*/site-packages/googleapiclient/discovery_cache"))
+    if not folders:
+        pytest.skip("the sandbox's virtual environment is not built: no discovery documents")
+    return Router(folders[0] / "documents")
+
+
+def check_request(router: Router, method: str, verb: str, url: str, body: str | None) -> None:
+    """A request that we send, against the documents: it is the method that we say (and count), with all it may hold."""
+    parts = urlsplit(url)
+    host, path = parts.netloc, parts.path
+    if host.startswith("127.0.0.1"):  # an endpoint override: Google's host is the path's first part
+        host, _, path = path.lstrip("/").partition("/")
+    host, path = canonical(host, f"/{path.lstrip('/')}")
+    found = router.find(host, verb, path)
+    assert found is not None, f"{verb} {url} is no method of Google's"
+    assert found[0].id == method, f"{verb} {url} is {found[0].id}, we call it {method}"
+    assert schema.check_query(found[0], parse_qs(parts.query)) == [], url
+    assert schema.read_request(found[0], None if body is None else json.loads(body))[1] == [], (method, body)
+
+
+@pytest.fixture
+def documented(router: Router, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Every request of every module run in this process is checked; how many of each method there were."""
+    transport = importlib.import_module("ansible_collections.llmd.gke.plugins.module_utils.gcp.session")
+    attempt, seen = transport.GoogleSession._attempt, Counter[str]()
+
+    def checked(self: Any, method: str, verb: str, url: str, body: str | None, timeout: float) -> Any:
+        check_request(router, method, verb, url, body)
+        seen[method] += 1
+        return attempt(self, method, verb, url, body, timeout)
+
+    monkeypatch.setattr(transport.GoogleSession, "_attempt", checked)
+    return seen
+
+
 @pytest.fixture
 def module(
-    emulated: Emulated, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    emulated: Emulated,
+    documented: Counter[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> Callable[..., Json]:
     """Run a module's main() to its JSON, with nothing replaced but the display of warnings."""
     credentials = importlib.import_module("ansible_collections.llmd.gke.plugins.module_utils.gcp.credentials")

@@ -25,7 +25,6 @@ from ansible_collections.llmd.gke.plugins.module_utils.gcp.cluster_settings impo
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.clusters import Cluster  # noqa: E402
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.node_pools import Accelerator, Pool  # noqa: E402
 
-from sandbox import paths  # noqa: E402
 from sandbox.gcp import schema  # noqa: E402
 from sandbox.gcp.discovery import Router  # noqa: E402
 
@@ -94,14 +93,6 @@ POOL_FOUND: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def router() -> Router:
-    folders = sorted(paths.current().venvs.glob("sandbox/lib/python3*/site-packages/googleapiclient/discovery_cache"))
-    if not folders:
-        pytest.skip("the sandbox's virtual environment is not built: no discovery documents")
-    return Router(folders[0] / "documents")
-
-
 def bodies() -> list[tuple[str, str, dict[str, Any]]]:
     subnet = subnetworks.ProxySubnet("s", "default", "us-central1", "192.168.0.0/23", "pattern1")
     found = [
@@ -164,3 +155,31 @@ def written_methods() -> set[str]:
 @pytest.mark.parametrize("method", sorted(written_methods()))
 def test_every_compute_write_takes_a_request_id(router: Router, method: str) -> None:
     assert schema.check_query(router.method("compute.v1", method), {"requestId": ["x"]}) == []
+
+
+METHOD_ID = re.compile(r"(?:compute|container|serviceusage|cloudresourcemanager|iam|cloudbilling|monitoring)(?:\.\w+)+")
+
+
+def named_methods() -> set[str]:
+    """Every API method that stands in our code; a constant METHOD is a prefix of the words that follow it."""
+    folder = Path(__file__).resolve().parents[3] / "plugins" / "module_utils"
+    found: set[str] = set()
+    for path in folder.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        calls = re.findall(r'(?:session\.call|session\.pages|Update|Change)\(\s*f?"([\w.]+)"', text)
+        found |= {call for call in calls if METHOD_ID.fullmatch(call) and call.count(".") >= 2}
+        for prefix in re.findall(r'^METHOD = "([\w.]+\.)"$', text, re.MULTILINE):
+            found |= {prefix + word for word in re.findall(r'\bMETHOD \+ "(\w+)"', text)}
+    return found
+
+
+@pytest.mark.parametrize("method", sorted(named_methods()))
+def test_google_has_every_method_that_we_name(router: Router, method: str) -> None:
+    versions = {"compute": "v1", "container": "v1", "serviceusage": "v1", "cloudresourcemanager": "v1", "iam": "v1",
+                "cloudbilling": "v1", "monitoring": "v1"}  # fmt: skip
+    service = method.split(".", 1)[0]
+    assert router.method(f"{service}.{versions[service]}", method).id == method
+
+
+def test_there_are_methods_to_look_at() -> None:
+    assert len(named_methods()) > 30

@@ -71,7 +71,11 @@ def play(emulated: Any, tmp_path: Path) -> Play:
 
     def run(*roles: str, words: tuple[str, ...] = (), rc: int = 0, **variables: Any) -> dict[str, Any]:
         book = tmp_path / "play.yml"
-        tasks = [{"name": f"Run {r}", "ansible.builtin.include_role": {"name": f"llmd.gke.{r}"}} for r in roles]
+        tasks = []
+        for role in roles:  # ROLE or ROLE/TASKS
+            name, _, part = role.partition("/")
+            included = {"name": f"llmd.gke.{name}", **({"tasks_from": part} if part else {})}
+            tasks.append({"name": f"Run {role}", "ansible.builtin.include_role": included})
         book.write_text(yaml.safe_dump([{"hosts": "llmd", "gather_facts": False, "tasks": tasks}]))
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "HF_"))}
         environment = {
@@ -158,6 +162,14 @@ def test_every_setting_reaches_google_and_stays(emulated: Any, play: Play) -> No
     for planned_pool, pool in zip(foreseen, real, strict=True):
         for key in ("machine_type", "accelerator", "autoscaling", "labels", "reservation", "service_account"):
             assert planned_pool[key] == pool[key], key
+    gone = ("teardown/cluster", "teardown/service_account")
+    shown = play(*gone, **EVERYTHING)  # without llmd_confirm: what would go
+    assert result_of(shown, "Delete the account")["changed"] is True
+    email = "pattern1-nodes@llmd-sandbox.iam.gserviceaccount.com"
+    assert email in emulated.control("snapshot")["serviceAccounts"]
+    play(*gone, llmd_confirm="pattern1", **EVERYTHING)
+    left = emulated.control("snapshot")
+    assert (left["clusters"], email in left["serviceAccounts"], left["policy"]) == ({}, False, before["policy"])
     wrong = {**EVERYTHING, "llmd_cluster": {**EVERYTHING["llmd_cluster"], "release_channel": "FAST"}}
     refused = play("gke_gpu_cluster", rc=2, **wrong)
     assert "FAST" in json.dumps(refused["results"])

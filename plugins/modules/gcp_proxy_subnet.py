@@ -77,6 +77,16 @@ EXAMPLES = r"""
     region: us-central1
     range: 192.168.0.0/23
 
+- name: Insist on this one, where others shall not be used
+  llmd.gke.gcp_proxy_subnet:
+    project: my-project
+    region: us-central1
+    network: projects/my-host-project/global/networks/shared
+    name: llm-d-proxies
+    range: 192.168.0.0/23
+    deployment: pattern1
+    adopt: false
+
 - name: Delete it, if we made it
   llmd.gke.gcp_proxy_subnet:
     project: my-project

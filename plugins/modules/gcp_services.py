@@ -44,6 +44,18 @@ EXAMPLES = r"""
   llmd.gke.gcp_services:
     project: my-project
     services: [compute, container, networkservices]
+
+- name: Wait up to five minutes until they really answer
+  llmd.gke.gcp_services:
+    project: my-project
+    services: [compute.googleapis.com]
+    timeout: 300
+
+- name: Disable an API that nothing else needs
+  llmd.gke.gcp_services:
+    project: my-project
+    services: [networkservices]
+    state: absent
 """
 
 RETURN = r"""

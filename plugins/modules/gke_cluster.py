@@ -293,6 +293,32 @@ EXAMPLES = r"""
         accelerator: {type: nvidia-tesla-t4, count: 1, driver_version: default}
         autoscaling: {min: 0, max: 3}
 
+- name: Make a private cluster whose nodes run as an account of their own
+  llmd.gke.gke_cluster:
+    project: my-project
+    name: llm-d-private
+    location: us-central1-a
+    deployment: pattern1
+    private_nodes: true
+    authorized_networks:
+      - {cidr: 203.0.113.0/24, name: office}
+    maintenance_window: {start: "03:00"}
+    node_pools:
+      - name: default-pool
+        machine_type: n1-standard-4
+        node_count: 2
+        service_account: pattern1-nodes@my-project.iam.gserviceaccount.com
+
+- name: See what would change on a cluster that is there
+  llmd.gke.gke_cluster:
+    project: my-project
+    name: llm-d-cluster
+    location: us-central1-a
+    release_channel: STABLE
+    labels: {team: ai}
+  check_mode: true
+  diff: true
+
 - name: Delete it
   llmd.gke.gke_cluster:
     project: my-project
@@ -306,6 +332,23 @@ cluster:
   description: The cluster, in the words of this module's options. No secrets are in it.
   returned: success
   type: dict
+  contains:
+    status:
+      description: Google's status of it, RUNNING where all is well.
+      type: str
+    endpoint:
+      description: Address of the Kubernetes API.
+      type: str
+    version:
+      description: Version of the control plane.
+      type: str
+    labels:
+      description: Resource labels, our own among them.
+      type: dict
+    node_pools:
+      description: All pools, as M(llmd.gke.gke_node_pool) returns one.
+      type: list
+      elements: dict
   sample: {name: llm-d-cluster, location: us-central1-a, status: RUNNING, gateway_api: standard, endpoint: 203.0.113.7}
 exists:
   description: Whether the cluster is there after the task (in check mode, now).
@@ -341,7 +384,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmd.gke.plugins.module_utils.gcp import cluster_changes, cluster_settings, clusters
-from ansible_collections.llmd.gke.plugins.module_utils.gcp.arguments import argument_spec, diff, pool_options, run
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.arguments import argument_spec, cluster_options, diff, run
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.node_pools import pool_from_options
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession
 
@@ -388,38 +431,7 @@ def work(module: Any, session: GoogleSession) -> dict[str, Any]:
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec=argument_spec(
-            name={"type": "str", "required": True},
-            location={"type": "str", "required": True},
-            network={"type": "str", "default": "default"},
-            subnetwork={"type": "str"},
-            release_channel={"type": "str", "choices": ["RAPID", "REGULAR", "STABLE", "EXTENDED"]},
-            version={"type": "str"},
-            private_nodes={"type": "bool"},
-            authorized_networks={
-                "type": "list",
-                "elements": "dict",
-                "options": {"cidr": {"type": "str", "required": True}, "name": {"type": "str", "default": ""}},
-            },
-            maintenance_window={
-                "type": "dict",
-                "options": {
-                    "start": {"type": "str", "required": True},
-                    "end": {"type": "str"},
-                    "recurrence": {"type": "str"},
-                },
-            },
-            gateway_api={"type": "str", "choices": ["standard", "disabled"], "default": "standard"},
-            workload_identity={"type": "bool", "default": True},
-            labels={"type": "dict", "default": {}},
-            creation_labels={"type": "dict", "default": {}},
-            deployment={"type": "str", "default": ""},
-            node_pools={"type": "list", "elements": "dict", "default": [], "options": pool_options()},
-            force={"type": "bool", "default": False},
-            state={"type": "str", "choices": ["present", "absent"], "default": "present"},
-            timeout={"type": "int", "default": 2400},
-            cancel_on_timeout={"type": "bool", "default": False},
-        ),
+        argument_spec=argument_spec(**cluster_options()),
         supports_check_mode=True,
     )
     run(module, lambda session: work(module, session), deadline=float(module.params["timeout"]))

@@ -65,6 +65,43 @@ author:
 """
 
 EXAMPLES = r"""
+- name: Give a cluster a pool of T4 nodes that grows from none to three
+  llmd.gke.gke_node_pool:
+    project: my-project
+    cluster: llm-d-cluster
+    location: us-central1-a
+    name: gpu-pool
+    machine_type: n1-standard-4
+    node_count: 1
+    accelerator: {type: nvidia-tesla-t4, count: 1, driver_version: default}
+    autoscaling: {min: 0, max: 3, location_policy: any}
+    taints:
+      - {key: team, value: ai, effect: NoSchedule}
+
+- name: Take what is to be had, first in another zone, then another GPU, then Spot
+  llmd.gke.gke_node_pool:
+    project: my-project
+    cluster: llm-d-cluster
+    location: us-central1-a
+    name: gpu-pool
+    machine_type: n1-standard-4
+    accelerator: {type: nvidia-tesla-t4}
+    fallbacks:
+      - {zone: us-central1-b}
+      - {type: nvidia-l4, machine_type: g2-standard-4}
+      - {spot: true}
+
+- name: Use machines that were reserved, and replace them one by one without any more
+  llmd.gke.gke_node_pool:
+    project: my-project
+    cluster: llm-d-cluster
+    location: us-central1-a
+    name: reserved-pool
+    machine_type: g2-standard-4
+    accelerator: {type: nvidia-l4}
+    reservation: {affinity: specific, name: my-l4s}
+    upgrade_settings: {max_surge: 0, max_unavailable: 1}
+
 - name: Give the GPU pool no node for the night
   llmd.gke.gke_node_pool:
     project: my-project
@@ -79,12 +116,38 @@ node_pool:
   description: The pool, in the words of this module's options.
   returned: success
   type: dict
+  contains:
+    name:
+      description: Name of the pool.
+      type: str
+    status:
+      description: Google's status of it, RUNNING where all is well.
+      type: str
+    version:
+      description: GKE version of the nodes.
+      type: str
+    size:
+      description: Nodes in each zone, where O(size) was asked for.
+      type: int
+    machine_type:
+      description: Machine type of the nodes.
+      type: str
+    accelerator:
+      description: GPUs of each node with their driver, none without.
+      type: dict
+    autoscaling:
+      description: Limits of the autoscaler, none where it is off.
+      type: dict
+    service_account:
+      description: Whom the nodes run as.
+      type: str
   sample: {name: gpu-pool, status: RUNNING, machine_type: n1-standard-4, size: 0}
 operations:
   description: Google's operations that were waited for, with their seconds.
   returned: success
   type: list
   elements: dict
+  sample: [{name: operation-1, type: CREATE_NODE_POOL, seconds: 148.3}]
 api_calls:
   description: Number of requests by API method, repeated ones included.
   returned: always

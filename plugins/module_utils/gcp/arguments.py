@@ -123,6 +123,42 @@ def pool_options(**own: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {**pool, **own}
 
 
+def cluster_options() -> dict[str, dict[str, Any]]:
+    """The options of gke_cluster."""
+    return {
+        "name": {"type": "str", "required": True},
+        "location": {"type": "str", "required": True},
+        "network": {"type": "str", "default": "default"},
+        "subnetwork": {"type": "str"},
+        "release_channel": {"type": "str", "choices": ["RAPID", "REGULAR", "STABLE", "EXTENDED"]},
+        "version": {"type": "str"},
+        "private_nodes": {"type": "bool"},
+        "authorized_networks": {
+            "type": "list",
+            "elements": "dict",
+            "options": {"cidr": {"type": "str", "required": True}, "name": {"type": "str", "default": ""}},
+        },
+        "maintenance_window": {
+            "type": "dict",
+            "options": {
+                "start": {"type": "str", "required": True},
+                "end": {"type": "str"},
+                "recurrence": {"type": "str"},
+            },
+        },
+        "gateway_api": {"type": "str", "choices": ["standard", "disabled"], "default": "standard"},
+        "workload_identity": {"type": "bool", "default": True},
+        "labels": {"type": "dict", "default": {}},
+        "creation_labels": {"type": "dict", "default": {}},
+        "deployment": {"type": "str", "default": ""},
+        "node_pools": {"type": "list", "elements": "dict", "default": [], "options": pool_options()},
+        "force": {"type": "bool", "default": False},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "timeout": {"type": "int", "default": 2400},
+        "cancel_on_timeout": {"type": "bool", "default": False},
+    }
+
+
 def open_session(params: Mapping[str, Any], *, deadline: float | None = None) -> GoogleSession:
     """The session that a module's parameters describe. ``deadline``: seconds for everything that may be waited for.
 

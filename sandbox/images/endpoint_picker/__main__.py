@@ -25,6 +25,7 @@ from sandbox.images.endpoint_picker.flags import FlagError, Flags, parse
 from sandbox.images.endpoint_picker.kube import Cluster
 from sandbox.images.endpoint_picker.logs import Logger
 from sandbox.images.endpoint_picker.plugins.disaggregation import PdProfileHandler
+from sandbox.images.endpoint_picker.plugins.precise import PrecisePrefixCacheScorer
 from sandbox.images.endpoint_picker.scrape import Names, Scraper
 from sandbox.images.endpoint_picker.watch import Watcher
 
@@ -104,6 +105,11 @@ async def serve(picker: Picker, cluster: Cluster) -> None:
     servers = [await _health(flags), await _ext_proc(picker)]
     site = await _metrics(picker)
     checks = servers[0][1]
+    heard = [
+        await plugin.listen(os.environ.get(ENV_BIND) or "0.0.0.0")
+        for plugin in picker.configuration.plugins.values()
+        if isinstance(plugin, PrecisePrefixCacheScorer)
+    ]
 
     async def readiness(known: bool) -> None:
         state = health_pb2.HealthCheckResponse.SERVING if known else health_pb2.HealthCheckResponse.NOT_SERVING
@@ -137,6 +143,8 @@ async def serve(picker: Picker, cluster: Cluster) -> None:
             for task in work:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
+            for socket in heard:
+                socket.close()
             await asyncio.gather(*(server.stop(0.3) for server, _ in servers))
             await site.cleanup()
     if work[2] not in done:

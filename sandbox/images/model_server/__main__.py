@@ -20,6 +20,7 @@ from sandbox.images.model_server.engine import Engine, Limits
 from sandbox.images.model_server.group import Membership
 from sandbox.images.model_server.kv_cache import BlockPool
 from sandbox.images.model_server.metrics import Metrics
+from sandbox.images.model_server.publisher import Publisher, Target
 from sandbox.images.model_server.settings import Settings, read
 from sandbox.images.model_server.startup import Ready, StartupError, prepare
 from sandbox.images.model_server.transfer import Connector, Costs
@@ -50,12 +51,21 @@ def connector(arguments: Arguments, settings: Settings) -> Connector | None:
     return Connector(uuid.uuid4().hex, (settings.side_host, settings.side_port), costs, settings.transfer_keep)
 
 
-def application(arguments: Arguments, settings: Settings, ready: Ready, side: Connector | None) -> web.Application:
+def application(
+    arguments: Arguments, settings: Settings, ready: Ready, side: Connector | None, told: Publisher | None
+) -> web.Application:
     """Engine and routes of one server."""
     number = blocks(arguments, settings, ready)
     metrics = Metrics(arguments.names[0], block_size=arguments.block_size, blocks=number)
     metrics.adapters(arguments.max_adapters, (), ())
-    pool = BlockPool(number, arguments.block_size, prefix_caching=arguments.prefix_caching)
+    pool = BlockPool(
+        number,
+        arguments.block_size,
+        prefix_caching=arguments.prefix_caching,
+        # without PYTHONHASHSEED every process has hashes of its own, which nobody else can compute
+        seed=settings.hash_seed or uuid.uuid4().hex,
+        changed=told.changed if told is not None else None,
+    )
     limits = Limits(arguments.max_num_seqs, arguments.max_adapters, arguments.chunk)
     engine = Engine(pool, metrics, settings, limits, side)
     loads = arguments.lora and settings.load_adapters
@@ -97,8 +107,11 @@ async def _answer(arguments: Arguments, settings: Settings, ready: Ready, ends: 
     side = connector(arguments, settings)
     if side is not None:
         await side.start(arguments.host or "0.0.0.0")
+    told = Publisher(Target(*arguments.events), arguments.block_size) if arguments.events else None
+    if told is not None:
+        told.start()
     runner = web.AppRunner(
-        application(arguments, settings, ready, side),
+        application(arguments, settings, ready, side, told),
         access_log=None,
         handler_cancellation=True,
         shutdown_timeout=settings.drain,
@@ -112,6 +125,8 @@ async def _answer(arguments: Arguments, settings: Settings, ready: Ready, ends: 
     await runner.cleanup()
     if side is not None:
         await side.stop()
+    if told is not None:
+        await told.stop()
 
 
 async def _first(*works: Coroutine[Any, Any, Any]) -> int:

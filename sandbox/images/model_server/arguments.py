@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 VERSION = "0.11.2"
 _USAGE = "vllm serve [model_tag] [options]"
@@ -75,6 +77,7 @@ class Arguments:
     """What the command line says. ``max_model_len`` None: the model's own; ``block_override`` None: by memory.
 
     ``chunk``: prompt tokens in one step. ``connector``: the KV connector. ``adapters``: (name, path) of each.
+    ``events``: (endpoint, topic) of the KV events.
     """
 
     model: str
@@ -100,6 +103,7 @@ class Arguments:
     lora: bool = False
     group: Group | None = None
     headless: bool = False
+    events: tuple[str, str] | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -202,6 +206,7 @@ def parse(arguments: Sequence[str]) -> Arguments:
         lora=given.enable_lora,
         group=_group(given),
         headless=given.headless,
+        events=_events(parser, json.loads(given.kv_events_config or "{}")),
     )
 
 
@@ -212,6 +217,15 @@ def _group(given: argparse.Namespace) -> Group | None:
         return None
     address, port = given.data_parallel_address, given.data_parallel_rpc_port
     return Group(given.data_parallel_size, local, given.data_parallel_start_rank, address, port)
+
+
+def _events(parser: argparse.ArgumentParser, config: dict[str, Any]) -> tuple[str, str] | None:
+    if not config.get("enable_kv_cache_events") or config.get("publisher", "zmq") != "zmq":
+        return None
+    endpoint = str(config.get("endpoint") or "tcp://*:5557")
+    if "*" in endpoint or not re.fullmatch(r"tcp://[^/]+:[0-9]+", endpoint):
+        parser.error(f"sandbox stand-in: --kv-events-config endpoint {endpoint}: only one to connect to is modelled")
+    return endpoint, str(config.get("topic") or "")
 
 
 def _adapter(text: str) -> tuple[str, str]:

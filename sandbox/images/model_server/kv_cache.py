@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+from sandbox.images.kv_events.events import REMOVED, STORED
 
 
 def block_hashes(tokens: Sequence[str], size: int, extra: str = "") -> list[bytes]:
-    """Identity of every *full* block of ``tokens``. ``extra``: the adapter, whose blocks are not the base model's."""
+    """Identity of every *full* block of ``tokens``.
+
+    ``extra``: the hash seed, and the adapter, whose blocks are not the base model's.
+    """
     hashes: list[bytes] = []
     previous = extra.encode()
     for start in range(0, len(tokens) - size + 1, size):
@@ -36,14 +41,27 @@ class Lease:
 
 
 class BlockPool:
-    """Blocks of one GPU. Not thread-safe: one event loop owns it."""
+    """Blocks of one GPU. Not thread-safe: one event loop owns it.
 
-    def __init__(self, total: int, size: int, *, prefix_caching: bool = True) -> None:
+    ``changed`` is told which prompt blocks came (at the begin of their computing, a little early) and which left.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        size: int,
+        *,
+        prefix_caching: bool = True,
+        seed: str = "",
+        changed: Callable[[str, Sequence[bytes]], None] | None = None,
+    ) -> None:
         if total < 1:
             raise ValueError("a KV cache needs at least one block")
         self.total = total
         self.size = size
         self._prefix_caching = prefix_caching
+        self._seed = seed
+        self._changed = changed or (lambda kind, blocks: None)
         self._used: dict[bytes, int] = {}
         self._idle: OrderedDict[bytes, None] = OrderedDict()
         self._private = 0
@@ -68,7 +86,7 @@ class BlockPool:
 
     def lease(self, prompt: Sequence[str], most_new_tokens: int, extra: str = "") -> Lease | None:
         """Take blocks for a prompt and promise room for its answer; None where there is not enough room now."""
-        hashes = block_hashes(prompt, self.size, extra) if self._prefix_caching else []
+        hashes = block_hashes(prompt, self.size, self._seed + extra) if self._prefix_caching else []
         needed_private = self.blocks_for(len(prompt)) - len(hashes)
         promised = self.blocks_for(len(prompt) + most_new_tokens) - self.blocks_for(len(prompt))
         new_shared = sum(1 for identity in hashes if identity not in self._used)
@@ -79,9 +97,12 @@ class BlockPool:
             if identity not in self._used and identity not in self._idle:
                 break
             hits += 1
+        fresh = [identity for identity in hashes if identity not in self._used and identity not in self._idle]
         for identity in hashes:
             self._idle.pop(identity, None)
             self._used[identity] = self._used.get(identity, 0) + 1
+        if fresh:
+            self._changed(STORED, fresh)
         self._private += needed_private
         self._promised += promised
         self._evict()
@@ -111,5 +132,8 @@ class BlockPool:
         self._evict()
 
     def _evict(self) -> None:
+        gone = []
         while self._idle and self.used + len(self._idle) > self.total:
-            self._idle.popitem(last=False)
+            gone.append(self._idle.popitem(last=False)[0])
+        if gone:
+            self._changed(REMOVED, gone)

@@ -43,7 +43,7 @@ def parse(
     model = body.get("model") or names[0]
     if model not in names and model not in adapters:
         raise refusals.unknown_model(str(model))
-    prompts = [_chat_prompt(body, family)] if chat else _prompts(body)
+    prompts = [chat_prompt(body, family)] if chat else _prompts(body)
     count = _integer(body, "n", 1, least=1)
     stream = bool(body.get("stream"))
     options = body.get("stream_options") or {}
@@ -116,7 +116,7 @@ def _prompts(body: dict[str, Any]) -> list[tuple[list[str], str]]:
     raise refusals.invalid("prompt", "string_type", "Input should be a valid string", prompt)
 
 
-def _chat_prompt(body: dict[str, Any], family: str) -> tuple[list[str], str]:
+def chat_prompt(body: dict[str, Any], family: str) -> tuple[list[str], str]:
     """Messages through the chat template; Gemma's knows no system role and wants user and model to alternate."""
     messages = body.get("messages")
     if messages is None:

@@ -40,6 +40,7 @@ class Settings:
     offline: bool = False
     pod: str = ""
     load_adapters: bool = False
+    hash_seed: str = ""
 
 
 def read(environment: Mapping[str, str] | None = None) -> Settings:
@@ -83,6 +84,7 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
         hub=(values.get("HF_ENDPOINT") or defaults.hub).rstrip("/"),
         token=(values.get("HF_TOKEN") or values.get("HUGGING_FACE_HUB_TOKEN") or "").strip(),
         offline=values.get("HF_HUB_OFFLINE", "") in ("1", "true", "True", "ON", "YES"),
+        hash_seed=values.get("PYTHONHASHSEED", ""),
         load_adapters=values.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "") in ("1", "true", "True"),
         pod=values.get("POD_NAME") or values.get("HOSTNAME") or "",
     )

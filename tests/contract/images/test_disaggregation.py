@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -249,31 +247,3 @@ def test_the_picker_names_both_servers(
         return bool(answer.immediate_response.status.code == 429)
 
     wait_for(refused, "a prefill server was taken for a decode server")
-
-
-def test_prompts_in_one_server_disturb_the_answers_of_others(hub: str, tmp_path: Path) -> None:
-    """The model behind the comparison: a mixed server's answers stall for prompts, a decode server's do not."""
-    slow = {"LLMD_SANDBOX_PREFILL_SECONDS_PER_TOKEN": "0.001", "LLMD_SANDBOX_TTFT_SECONDS": "0"}
-    prefill, decode = (model_server(hub, tmp_path, f"127.0.0.{number}", **slow) for number in (18, 19))
-    try:
-        wait_for(lambda: http(prefill.url + "/health").status == 200, "no prefill server")
-        with_sidecar(decode, tmp_path)
-
-        def worst(prefiller: str, word: str) -> float:
-            """The longest inter-token gap that the server itself counts, over the whole of an answer."""
-            before = decode.value("vllm:inter_token_latency_seconds_sum")
-            with ThreadPoolExecutor(2) as clients:
-                running = clients.submit(ask, decode, "short", max_tokens=100, ignore_eos=True, stream=True)
-                wait_for(lambda: decode.value("vllm:num_requests_running") == 1, "the answer did not begin")
-                time.sleep(0.05)
-                assert ask(decode, word + LONG, prefiller, max_tokens=1).status == 200
-                assert running.result().status == 200
-            return decode.value("vllm:inter_token_latency_seconds_sum") - before
-
-        apart = worst(f"{prefill.address}:{prefill.port}", "apart")
-        mixed = worst("", "mixed")
-        # about 600 tokens of prompt: 0.6 s more for the answer beside it, in one server
-        assert mixed > apart + 0.3
-    finally:
-        prefill.stop()
-        decode.stop()

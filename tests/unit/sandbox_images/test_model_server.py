@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -338,3 +339,37 @@ def test_wrong_adapters_exit_2(word: str) -> None:
 
 def test_an_adapters_blocks_are_its_own() -> None:
     assert block_hashes(tokens(16), 16) != block_hashes(tokens(16), 16, "poet")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_prompt_stalls_the_answers_beside_it_unless_it_is_computed_elsewhere(elsewhere: bool) -> None:
+    """The model behind a comparison of mixed with disaggregated servers, on the times that the engine itself keeps."""
+
+    class Fetches(transfer.Connector):
+        async def fetch(self, source: transfer.Source, tokens: int) -> float | None:
+            return 0.0
+
+    async def longest_gap() -> float:
+        metrics = Metrics("m", block_size=16, blocks=1000)
+        times = settings.Settings(ttft=0.0, prefill_per_token=0.001, inter_token=0.001)
+        side = Fetches("e", ("h", 1), transfer.Costs(0, 0), 1.0)
+        running = Engine(BlockPool(1000, 16), metrics, times, Limits(8), side)
+        source = transfer.Transfer(source=transfer.Source("p", (1,), "h", 1)) if elsewhere else None
+        prompt = Job(tokens(300, "other"), 1, transfer=source)
+
+        async def beside() -> None:
+            async for _ in running.generate(prompt, each=False):
+                pass
+
+        task: asyncio.Task[None] | None = None
+        async for _, answer in running.generate(Job(["x"], 40, ignore_eos=True), each=True):
+            if answer.tokens >= 5 and task is None:
+                task = asyncio.create_task(beside())
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+        assert task is not None
+        await task
+        return max(after - before for before, after in pairwise(answer.times))
+
+    gap = asyncio.run(longest_gap())
+    assert gap == pytest.approx(0.001, abs=1e-6) if elsewhere else gap > 0.2

@@ -37,6 +37,7 @@ CAUSES: dict[str, str] = {
     "rate_limited": "HTTP 429",
     "unavailable": "HTTP 502, 503 or 504",
     "server_error": "another HTTP 5xx",
+    "unrecognised": "an error that another engine tells in words of its own",
     "client": "an error of the benchmark itself",
 }
 TOO_LONG = ("maximum context length", "context length", "max_model_len", "too long", "longer than the maximum")

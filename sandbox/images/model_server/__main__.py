@@ -1,4 +1,4 @@
-"""``vllm serve MODEL ...``: the stand-in's entry point (the image's ``vllm`` script runs it)."""
+"""``vllm serve MODEL ...`` and ``vllm bench serve ...``: the stand-in's entry point (the image's ``vllm`` runs it)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
+from sandbox.images.model_server import bench
 from sandbox.images.model_server.api import Api, Served
 from sandbox.images.model_server.arguments import VERSION, Arguments, parse
 from sandbox.images.model_server.engine import Engine, Limits
@@ -169,6 +170,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if given[:1] in (["-v"], ["--version"]):
         print(VERSION)
         return 0
+    if given[:2] == ["bench", "serve"]:
+        return bench.main(given[2:])
     if given[:1] != ["serve"]:
         print("usage: vllm [-h] [-v] {chat,complete,serve,bench,collect-env,run-batch} ...", file=sys.stderr)
         if given:

@@ -12,6 +12,8 @@ import yaml
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.arguments import ARGUMENTS
+from ansible_collections.llmd.gke.plugins.module_utils.engines.arguments import SHARED
+from ansible_collections.llmd.gke.plugins.module_utils.engines.arguments import spec as engine_arguments
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULE = "ansible_collections.llmd.gke.plugins.modules.benchmark"
@@ -92,8 +94,21 @@ def test_the_documentation_says_what_the_code_takes() -> None:
     assert yaml.safe_load(module.RETURN)
 
 
+def test_the_module_for_other_engines_documents_what_it_takes() -> None:
+    module = importlib.import_module(MODULE + "_engine")
+    documented = yaml.safe_load(module.DOCUMENTATION)["options"]
+    same(documented, engine_arguments())
+    for name in SHARED:
+        assert documented[name] == yaml.safe_load(importlib.import_module(MODULE).DOCUMENTATION)["options"][name]
+    for example in yaml.safe_load(module.EXAMPLES):
+        assert set(example["llmd.gke.benchmark_engine"]) - {"kubeconfig"} <= set(engine_arguments())
+
+
 def test_every_code_is_listed_and_every_listed_code_exists() -> None:
-    sources = [*(ROOT / "plugins/module_utils/benchmark").glob("*.py"), ROOT / "plugins/modules/benchmark.py"]
+    sources = [
+        path for name in ("benchmark", "engines") for path in (ROOT / f"plugins/module_utils/{name}").glob("*.py")
+    ]
+    sources += (ROOT / "plugins/modules").glob("benchmark*.py")
     used = {code for path in sources for code in re.findall(r'code="([A-Z_]+)"', path.read_text(encoding="utf-8"))}
     table = (ROOT / "docs/errors/benchmark.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", table, re.M)) == used
@@ -101,5 +116,5 @@ def test_every_code_is_listed_and_every_listed_code_exists() -> None:
 
 def test_the_role_hands_every_variable_on() -> None:
     tasks = (ROOT / "roles/benchmark/tasks/main.yml").read_text(encoding="utf-8")
-    options = set(re.findall(r"^    (\w+): ", tasks.split("llmd.gke.benchmark:")[1].split("register")[0], re.M))
-    assert options <= set(ARGUMENTS)
+    options = set(re.findall(r"^        (\w+): ", tasks.split("llmd.gke.benchmark:")[1].split("register")[0], re.M))
+    assert {"base_url", "baseline", "history"} <= options <= set(ARGUMENTS)

@@ -114,17 +114,20 @@ def _cards(report: Mapping[str, Any]) -> str:
         ("complete answers", best["success"], 100, "%"),
     ]
     cards = "".join(
-        f'<div class="card"><b>{significant(figure.get("value"), scale)} {unit}</b><span>{words}</span></div>'
+        f'<div class="card"><b>{_told(figure, scale, unit)}</b><span>{words}</span></div>'
         for words, figure, scale, unit in figures
     )
     more = " (the load that generated most)" if len(own) > 1 else ""
     return f'<div class="cards">{cards}</div><p><small>{escape(best["target"])}, {_level(best)}{more}</small></p>'
 
 
-def significant(value: float | None, scale: float) -> str:
+def _told(figure: Mapping[str, Any], scale: float, unit: str) -> str:
+    value = figure.get("value")
+    return "not told" if value is None else f"{significant(value, scale)} {unit}"
+
+
+def significant(value: float, scale: float) -> str:
     """Three digits, which is more than most benchmarks carry."""
-    if value is None:
-        return "-"
     scaled = value * scale
     digits = 0 if abs(scaled) >= 100 else 1 if abs(scaled) >= 10 else 2
     return f"{scaled:,.{digits}f}".replace(",", "\u202f")
@@ -182,7 +185,14 @@ def _results(results: Sequence[Mapping[str, Any]]) -> str:
 def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> str:
     if not comparisons:
         return ""
-    return "<h2>Comparison, interleaved</h2>" + _list([one["sentence"] for one in comparisons])
+    heads, tails = [], []
+    for one in comparisons:
+        head, mark, tail = str(one["sentence"]).partition(" It holds for ")
+        heads.append(f"{one['level']:g} at once: {head}")
+        if mark:
+            tails.append(tail.partition(" at once, ")[2])
+    bounds = f"<p><small>Each holds for its load, {escape(tails[0])}</small></p>" if tails else ""
+    return "<h2>Comparison, interleaved</h2>" + _list(heads) + bounds
 
 
 def _baseline(baseline: Mapping[str, Any] | None) -> str:

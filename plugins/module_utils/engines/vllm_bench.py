@@ -20,6 +20,8 @@ from ansible_collections.llmd.gke.plugins.module_utils.engines.order import FOLD
 NAME = "vllm"
 OUTPUT = "vllm.json"
 PROMPTS = "prompts.jsonl"
+# the endpoint was found ready before; a request that fails for this long is the answer
+READY = "10"
 # what it leaves that is large and of no use here
 TEXTS = ("generated_texts", "generated_tool_calls")
 
@@ -40,7 +42,7 @@ def recipe(order: Order) -> Recipe:
         "--num-prompts", str(load.requests), "--seed", str(spec.seed),
         "--save-result", "--save-detailed", "--result-dir", OUT, "--result-filename", OUTPUT,
         "--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", "50,90,95,99",
-        "--disable-tqdm", "--ready-check-timeout-sec", "60",
+        "--disable-tqdm", "--ready-check-timeout-sec", READY,
     ]  # fmt: skip
     if order.tokenizer:
         command += ["--tokenizer", order.tokenizer]

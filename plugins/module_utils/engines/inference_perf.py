@@ -16,7 +16,8 @@ from ansible_collections.llmd.gke.plugins.module_utils.engines.causes import cau
 from ansible_collections.llmd.gke.plugins.module_utils.engines.order import FOLDER, OUT, Engine, Found, Order, Recipe
 
 NAME = "inference-perf"
-VERSION = "0.7.0"
+# pip takes it for 0.7 with any number of zeros, and for nothing else
+VERSION = "0.7"
 CONFIG = "config.yml"
 REPORTS = "reports"
 

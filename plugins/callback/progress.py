@@ -126,6 +126,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._thread: threading.Thread | None = None
         self._path = ""
         self._offset = 0
+        self._given = False
         self._lock = threading.RLock()  # the follower and Ansible's own thread both write to the terminal
         self._pid = os.getpid()
         self._task, self._state, self._began = "", "", 0.0
@@ -134,18 +135,24 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._durations = Durations("")
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
-        """Name the file in the environment before the first worker is forked, then follow it."""
+        """Name the file in the environment before the first worker is forked, then follow it. A file that is named
+        there already is followed, and kept."""
         wish = str(self.get_option("live") or "auto")
         if wish == "auto" and any(os.environ.get(name) for name in JOBS):
             return  # a job's output is read afterwards, event by event
         self._live = wish == "always" or (wish == "auto" and sys.stdout.isatty())
         self._durations = Durations(str(self.get_option("history") or ""))
-        try:
-            handle, self._path = tempfile.mkstemp(prefix="llmd-progress-")
-        except OSError:
-            return  # nowhere to write: the run does without
-        os.close(handle)
-        os.environ[PROGRESS_FILE] = self._path
+        self._path = os.environ.get(PROGRESS_FILE, "")
+        self._given = bool(self._path) and os.path.exists(self._path)
+        if self._given:
+            self._offset = os.path.getsize(self._path)
+        else:
+            try:
+                handle, self._path = tempfile.mkstemp(prefix="llmd-progress-")
+            except OSError:
+                return  # nowhere to write: the run does without
+            os.close(handle)
+            os.environ[PROGRESS_FILE] = self._path
         if self._live:
             self._make_way()
         self._thread = threading.Thread(target=self._follow, name="llmd-progress", daemon=True)
@@ -187,8 +194,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._stop.set()
         if self._thread:
             self._thread.join(timeout=2)
-        os.environ.pop(PROGRESS_FILE, None)
-        if self._path:
+        if self._path and not self._given:
+            os.environ.pop(PROGRESS_FILE, None)
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
         self._durations.keep()

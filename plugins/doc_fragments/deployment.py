@@ -89,9 +89,16 @@ options:
     type: str
     default: ""
   base_url:
-    description: Scheme and address of the endpoint; empty means http and the Gateway's own address.
+    description: Scheme and address of the endpoint; empty means the Gateway's own.
     type: str
     default: ""
+  host_header:
+    description: Host header to send, for routes that are bound to a hostname.
+    type: str
+    default: ""
+  ca_file:
+    description: CA certificates (PEM) to check an https endpoint against, by default the system's.
+    type: path
   probe:
     description: Ask the endpoint itself for its models (M(llmd.gke.diagnose) also for one token).
     type: bool

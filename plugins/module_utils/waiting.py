@@ -84,9 +84,11 @@ def wait_until(
     while True:
         seen = observe()
         verdict = judge(seen)
-        if verdict.done:
-            return seen
         waited = time_source.now() - start
+        if verdict.done:
+            if last_detail is not None:
+                progress(f"{what}: done ({waited:.0f} s)")
+            return seen
         if verdict.detail != last_detail:
             progress(f"{what}: {verdict.detail or 'not yet'} ({waited:.0f} s)")
             last_detail = verdict.detail

@@ -105,6 +105,11 @@ address:
   returned: success
   type: str
   sample: 203.0.113.7
+endpoint:
+  description: Scheme and address for clients (https where a listener terminates TLS), empty without an address.
+  returned: success
+  type: str
+  sample: http://203.0.113.7
 conditions:
   description: The Gateway's conditions, type to status and reason.
   returned: success

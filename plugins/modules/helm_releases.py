@@ -70,6 +70,12 @@ options:
           policy.
         type: bool
         default: false
+      leave:
+        description: Fields of live objects that are set after the chart and are no drift, as
+          C(GCPBackendPolicy spec.default.timeoutSec).
+        type: list
+        elements: str
+        default: []
   namespace:
     description: Namespace of releases that name none.
     type: str
@@ -124,6 +130,11 @@ options:
     description: Seconds that one helm call may take.
     type: int
     default: 300
+  atomic:
+    description: After an upgrade that helm could not finish, go back to the revision that was deployed. A first
+      installation that fails is left as it is, to be looked at; the next run replaces it.
+    type: bool
+    default: true
   helm_binary:
     description: helm program, by default the one on PATH.
     type: str
@@ -292,6 +303,7 @@ def work(module: Any, scratch: Path, report: dict[str, Any]) -> dict[str, Any]:
         failure_grace=params["failure_grace"],
         pending_grace=params["pending_grace"],
         helm_timeout=params["helm_timeout"],
+        atomic=params["atomic"],
         family=params["family"],
     )
     binary = require_helm(params["helm_binary"])
@@ -332,6 +344,7 @@ def main() -> None:
         "needs": {"type": "list", "elements": "str", "default": []},
         "description": {"type": "str", "default": ""},
         "correct_health_check": {"type": "bool", "default": False},
+        "leave": {"type": "list", "elements": "str", "default": []},
     }
     module = AnsibleModule(
         argument_spec=kube_argument_spec(
@@ -348,6 +361,7 @@ def main() -> None:
             failure_grace={"type": "float", "default": 45},
             pending_grace={"type": "float", "default": 30},
             helm_timeout={"type": "int", "default": 300},
+            atomic={"type": "bool", "default": True},
             helm_binary={"type": "str", "default": ""},
             helmfile_binary={"type": "str", "default": ""},
         ),

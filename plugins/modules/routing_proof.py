@@ -29,13 +29,17 @@ options:
     type: str
     required: true
   host_header:
-    description: Host header to send, for routes that are bound to a hostname.
+    description: Host header to send, for routes that are bound to a hostname; with an https address also the name that
+      the certificate is made out to.
     type: str
     default: ''
   validate_endpoint_certs:
     description: Check the endpoint's certificate, with an https address.
     type: bool
     default: true
+  ca_file:
+    description: CA certificates (PEM) to check it against, by default the system's.
+    type: path
   model:
     description: Model to ask.
     type: str
@@ -111,6 +115,11 @@ options:
     description: Port of the picker's metrics.
     type: int
     default: 9090
+  request_counter:
+    description: Name of the picker's request counter, the witness where a load balancer does not
+      pass O(response_header) on.
+    type: str
+    default: ''
   request_timeout:
     description: Seconds to wait for one answer.
     type: float
@@ -197,6 +206,7 @@ error:
   sample: {code: ROUTING_IGNORES_LOAD, what: "...", remedy: "..."}
 """
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -246,12 +256,29 @@ def disruptions_of(params: dict[str, Any], check_mode: bool) -> list[str]:
 
 
 def sender(params: dict[str, Any]) -> Send:
-    endpoint = Endpoint.parse(params["base_url"], params["host_header"])
+    endpoint = Endpoint.parse(
+        params["base_url"],
+        params["host_header"],
+        ca_file=params["ca_file"] or "",
+        verify=params["validate_endpoint_certs"],
+    )
 
     def send(method: str, path: str, document: dict[str, Any] | None = None, *, timeout: float = 60) -> Answer:
-        return endpoint.send(method, path, document, timeout=timeout, verify=params["validate_endpoint_certs"])
+        return endpoint.send(method, path, document, timeout=timeout)
 
     return send
+
+
+def counter_of(picker: Picker, params: dict[str, Any]) -> Callable[[], float | None]:
+    """How many requests the picker has counted, where the options name its counter and it can be read."""
+
+    def count() -> float | None:
+        try:
+            return picker.count(params["request_counter"], params["model"]) if params["request_counter"] else None
+        except InferenceError:
+            return None
+
+    return count
 
 
 def work(module: Any, report: dict[str, Any]) -> dict[str, Any]:
@@ -273,11 +300,11 @@ def work(module: Any, report: dict[str, Any]) -> dict[str, Any]:
     )
     report.update(pods=pods, alpha=plan.alpha)
     witness = Witness(pool, pods, params["pod_header"])
-    proof = Proof(send, plan, pool, pods, witness)
+    picker = Picker(client, pool.namespace, params["picker_selector"], params["picker_metrics_port"])
+    proof = Proof(send, plan, pool, pods, witness, picker_count=counter_of(picker, params))
     claims = proof.run() if plan.claims else []
     report.update(evidence=witness.evidence(), requests=proof.asked, claims=[claim.as_dict() for claim in claims])
     if disruptions:
-        picker = Picker(client, pool.namespace, params["picker_selector"], params["picker_metrics_port"])
         disruption = Disruption(send, plan, pool, picker, params["pod_header"], params["timeout"])
         for name in disruptions:
             claims.append(getattr(disruption, name)())
@@ -294,6 +321,7 @@ def main() -> None:
             base_url={"type": "str", "required": True},
             host_header={"type": "str", "default": ""},
             validate_endpoint_certs={"type": "bool", "default": True},
+            ca_file={"type": "path"},
             model={"type": "str", "required": True},
             namespace={"type": "str", "required": True},
             pool={"type": "str", "required": True},
@@ -311,6 +339,7 @@ def main() -> None:
             running_gauge={"type": "str", "required": True},
             picker_selector={"type": "str", "required": True},
             picker_metrics_port={"type": "int", "default": 9090},
+            request_counter={"type": "str", "default": ""},
             request_timeout={"type": "float", "default": 60},
             timeout={"type": "int", "default": 600},
             fail={"type": "bool", "default": True},

@@ -101,11 +101,12 @@ def generic(call: Call) -> Json:
     collection, verb = split(call)
     if family(collection) in GENERIC:
         if verb == "get":
-            return call.world.compute.need(collection, scope_of(call), name_of(call))
+            return _shown(call.world.compute.need(collection, scope_of(call), name_of(call)))
         if verb == "list":
-            return list_answer(call, call.world.compute.list(collection, scope_of(call)))
+            return list_answer(call, [_shown(item) for item in call.world.compute.list(collection, scope_of(call))])
         if verb == "aggregatedList":
-            return aggregated_answer(call, call.world.compute.scoped(collection))
+            scoped = call.world.compute.scoped(collection)
+            return aggregated_answer(call, {scope: [_shown(item) for item in found] for scope, found in scoped.items()})
         if verb == "insert":
             return insert(call)
         if verb in ("patch", "update"):
@@ -115,6 +116,11 @@ def generic(call: Call) -> Json:
         if verb == "setLabels":
             return set_labels(call)
     raise ApiError(501, f"The sandbox does not implement {call.method.id}.", "UNIMPLEMENTED", "notImplemented")
+
+
+def _shown(item: Json) -> Json:
+    """A resource without what goes in and never comes out: the key of an SSL certificate."""
+    return {key: value for key, value in item.items() if key != "privateKey"}
 
 
 def list_answer(call: Call, items: list[Json], kind: str | None = None) -> Json:
@@ -208,8 +214,10 @@ def insert(call: Call) -> Json:
     name, scope = check_new(call), scope_of(call)
     body = {key: value for key, value in call.body.items() if key not in ("region", "zone", "kind", "id", "selfLink")}
     if family(collection) == "addresses" and scope != "global":
-        body.setdefault("address", _free_address(call))
-        body = {"status": "RESERVED", "addressType": "EXTERNAL", "networkTier": "PREMIUM", "ipVersion": "IPV4", **body}
+        internal = body.get("addressType") == "INTERNAL"
+        body.setdefault("address", _free_internal_address(call) if internal else _free_address(call))
+        tier = {} if internal else {"networkTier": "PREMIUM"}
+        body = {"status": "RESERVED", "addressType": "EXTERNAL", **tier, "ipVersion": "IPV4", **body}
     return start(call, name, lambda: call.world.compute.insert(collection, scope, body))
 
 
@@ -218,6 +226,18 @@ def _free_address(call: Call) -> str:
     used = {address.get("address") for address in call.world.compute.list("addresses")}
     hosts = list(ipaddress.ip_network("203.0.113.0/24").hosts())
     return next(str(host) for host in reversed(hosts) if str(host) not in used)
+
+
+def _free_internal_address(call: Call) -> str:
+    """A free address of the subnet that was named (else of the default one), from its upper end."""
+    store, scope = call.world.compute, scope_of(call)
+    wanted = str(call.body.get("subnetwork") or "default").rpartition("/")[2]
+    inside = ipaddress.ip_network(str(store.need("subnetworks", scope, wanted)["ipCidrRange"]))
+    used = {address.get("address") for address in store.list("addresses")}
+    used |= {rule.get("IPAddress") for rule in store.list("forwardingRules")}
+    # Google keeps the last two addresses of a subnet for itself
+    hosts = (str(inside[number]) for number in range(-4, -inside.num_addresses, -1))
+    return next(host for host in hosts if host not in used)
 
 
 def patch(call: Call) -> Json:
@@ -250,7 +270,9 @@ def delete(call: Call) -> Json:
     resource = store.need(collection, scope, name)
 
     def check() -> None:
-        users = store.users(resource["selfLink"])
+        # forwarding rules name an address by its number; the address itself says which ones do
+        named = [str(user).removeprefix(ROOT) for user in store.need(collection, scope, name).get("users") or []]
+        users = store.users(resource["selfLink"]) or named
         if users:
             kind = snake(singular(collection))
             raise compute_in_use(kind, store.path(collection, scope, name), users[0])

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sandbox.gke import conditions, extensions, gateway, loadbalancer, parts, pools, routes
+from sandbox.gke import certificates, conditions, extensions, gateway, loadbalancer, parts, pools, routes
 from sandbox.gke.compute import Place, World, place_of
 from sandbox.gke.envoy import EnvoyFleet
 from sandbox.gke.events import Recorder
@@ -22,7 +22,7 @@ from sandbox.gke.extensions import Verdict
 from sandbox.gke.gateway import Durations, Progress, Step
 from sandbox.gke.health import Prober
 from sandbox.gke.kubeapi import PASSING, Admin, ApiError, Cache, Client, Object
-from sandbox.gke.model import Configuration, Problem
+from sandbox.gke.model import Configuration, GatewayClass, Problem
 from sandbox.gke.names import Namer
 from sandbox.gke.parts import Key, Part, Planner
 from sandbox.gke.routes import Binding
@@ -138,6 +138,7 @@ class GatewayController:
         )
         wanted = current.wanted | loadbalancer.groups_of(self._world.compute, current.wanted)
         loadbalancer.collect(self._world.compute, current.planner, wanted)
+        loadbalancer.mark_reserved(self._world.compute)
         for item in current.drained:
             self._release(item)
         waits = [moment - current.now for moment in current.moments]
@@ -176,15 +177,18 @@ class GatewayController:
         item = self._finalizer(item)
         bindings = routes.bind_all(current.snapshot, item, klass)
         before = self._progress.get(item["metadata"]["uid"])
+        place = current.planner.place
+        shown = certificates.of_gateway(current.snapshot, item, self._shared_certificate(klass.regional, place))
+        served = before.routes_live() if before else set()
         asked, verdicts = extensions.of_gateway(current.snapshot, item, klass)
         current.extensions += verdicts
-        config = gateway.configuration(item, klass, bindings, before.routes_live() if before else set(), asked)
-        problem = gateway.translate_problem(item, bindings, self._known_address(klass.regional, current.planner.place))
+        config = gateway.configuration(item, klass, bindings, served, asked, shown.by_listener)
+        problem = gateway.translate_problem(item, bindings, self._unfit_address(klass, place), shown.problem)
         cause = gateway.trigger(item, config, problem)
         problem = problem or self._gce_problem(current.planner, config, any(each.routes_pool() for each in bindings))
         if before is None:
             before = self._resume(current, item, cause, config, problem)
-            config = gateway.configuration(item, klass, bindings, before.routes_live(), asked)
+            config = gateway.configuration(item, klass, bindings, before.routes_live(), asked, shown.by_listener)
             cause = gateway.trigger(item, config, problem if problem and problem.stage == "translate" else None)
         done = gateway.step(before, cause, config, problem, current.now, self._durations())
         self._progress[item["metadata"]["uid"]] = done.progress
@@ -220,14 +224,24 @@ class GatewayController:
         self._cache.observe("Gateway", found)
         return found
 
-    def _known_address(self, regional: bool, place: Place) -> Callable[[str], bool]:
+    def _unfit_address(self, klass: GatewayClass, place: Place) -> Callable[[str], str]:
+        """Why a named address cannot be a Gateway's, "" where it can; of an absent one in the compute API's words."""
+        scope = f"regions/{place.region}" if klass.regional else "global"
+        kind = "INTERNAL" if klass.internal else "EXTERNAL"
+
+        def unfit(name: str) -> str:
+            found = self._world.compute.get(parts.collection("addresses", scope), scope, name)
+            if found is None:
+                where = f"projects/{place.project}/{scope}/addresses/{name}"
+                return f"googleapi: Error 404: The resource '{where}' was not found, notFound"
+            has = found.get("addressType") or "EXTERNAL"
+            return "" if has == kind else f'address "{name}" is {has}, GatewayClass {klass.name} needs {kind}'
+
+        return unfit
+
+    def _shared_certificate(self, regional: bool, place: Place) -> certificates.FindShared:
         scope = f"regions/{place.region}" if regional else "global"
-
-        def known(name: str) -> bool:
-            kind = parts.collection("addresses", scope)
-            return self._world.compute.get(kind, scope, name) is not None
-
-        return known
+        return lambda name: self._world.compute.get(parts.collection("sslCertificates", scope), scope, name)
 
     def _gce_problem(self, planner: Planner, config: Configuration, routes_pool: bool) -> Problem | None:
         place = planner.place

@@ -38,6 +38,7 @@ def write(path: Path, text: str) -> bool:
     except OSError:
         pass
     temporary = path.with_name(f".{path.name}.tmp")
+    temporary.touch(mode=0o600)  # private keys of listeners are in it
     temporary.write_text(text, encoding="utf-8")
     temporary.rename(path)
     return True

@@ -8,7 +8,7 @@ from typing import Any
 
 from sandbox.gke.conditions import EPOCH, Condition, condition, merge
 from sandbox.gke.kubeapi import Object
-from sandbox.gke.model import CLASSES, Configuration, Extension, GatewayClass, Problem, canonical
+from sandbox.gke.model import CLASSES, Certificate, Configuration, Extension, GatewayClass, Problem, canonical
 from sandbox.gke.routes import PROTOCOLS, Binding, listeners_with_rules
 from sandbox.gke.snapshot import GATEWAY_GROUP, generation, qualified
 
@@ -39,25 +39,37 @@ def configuration(
     bindings: Iterable[Binding],
     live: set[str],
     extension: Extension | None = None,
+    certificates: Mapping[str, tuple[Certificate, ...]] | None = None,
 ) -> Configuration:
-    """What the Gateway asks of its load balancer. ``live``: routes that serve already."""
+    """What the Gateway asks of its load balancer. ``live``: routes that serve already; certificates: by listener."""
     meta = gateway["metadata"]
     addresses = gateway["spec"].get("addresses") or []
     named = [item["value"] for item in addresses if item.get("type") == "NamedAddress"]
-    listeners = listeners_with_rules(gateway, bindings, live)
+    shown = certificates or {}
+    listeners = tuple(
+        replace(item, certificates=shown.get(item.name, ())) for item in listeners_with_rules(gateway, bindings, live)
+    )
     address = named[0] if named else ""
     return Configuration(meta["namespace"], meta["name"], klass, listeners, address, extension)
 
 
 def translate_problem(
-    gateway: Object, bindings: Iterable[Binding], known_address: Callable[[str], bool]
+    gateway: Object,
+    bindings: Iterable[Binding],
+    unfit_address: Callable[[str], str],
+    certificate: Problem | None = None,
 ) -> Problem | None:
-    """Why the objects cannot be translated: the Gateway's own fault first, then that of its oldest route."""
-    why = _invalid(gateway, known_address)
+    """Why the objects cannot be translated: the Gateway's own fault, its certificates', then that of its oldest route.
+
+    ``unfit_address``: why a named address cannot be had, "" where it can.
+    """
+    why = _invalid(gateway, unfit_address)
     if why is not None:
         reason, text = why
         message = f'Error GWCER106: Gateway "{qualified(gateway)}" is invalid, err: {text}.'
         return Problem("translate", message, reason)
+    if certificate is not None:
+        return certificate
     for binding in bindings:
         if binding.resolved is not None and "GWCER" in binding.resolved.message:
             message = binding.resolved.message
@@ -65,14 +77,15 @@ def translate_problem(
     return None
 
 
-def _invalid(gateway: Object, known_address: Callable[[str], bool]) -> tuple[str, str] | None:
+def _invalid(gateway: Object, unfit_address: Callable[[str], str]) -> tuple[str, str] | None:
     spec = gateway["spec"]
     for item in spec.get("addresses") or []:
         kind = item.get("type") or "IPAddress"
         if kind != "NamedAddress":
             return "UnsupportedAddress", f'unsupported address type "{kind}", only "NamedAddress" is supported'
-        if not known_address(item["value"]):
-            return "UnsupportedAddress", f'address "{item["value"]}" does not exist'
+        unfit = unfit_address(item["value"])
+        if unfit:
+            return "UnsupportedAddress", unfit
     if len(spec.get("addresses") or []) > 1:
         return "UnsupportedAddress", "only one address is supported"
     for listener in spec.get("listeners") or []:
@@ -239,6 +252,8 @@ def _listener_conditions(listener: Mapping[str, Any], progress: Progress, seen: 
         ]
     done = progress.programmed
     found = [condition("ResolvedRefs", True, "ResolvedRefs", generation=seen)]
+    if problem is not None and problem.reason == "InvalidCertificateRef" and f'"{listener["name"]}"' in problem.message:
+        found = [condition("ResolvedRefs", False, problem.reason, problem.message, seen)]
     if progress.live is None and problem is None:
         return found
     return [

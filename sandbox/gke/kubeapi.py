@@ -42,13 +42,17 @@ class Admin(Protocol):
 
 @dataclass(frozen=True)
 class Resource:
-    """One kind as the API serves it, e.g. ``Resource("apps", "v1", "deployments", "Deployment")``."""
+    """One kind as the API serves it, e.g. ``Resource("apps", "v1", "deployments", "Deployment")``.
+
+    ``fields``: a field selector; only such objects are listed and watched.
+    """
 
     group: str
     version: str
     plural: str
     kind: str
     namespaced: bool = True
+    fields: str = ""
 
     @property
     def api_version(self) -> str:
@@ -118,7 +122,7 @@ class Client:
 
     def list(self, resource: Resource) -> tuple[list[Object], str]:
         """All objects of a kind and the resourceVersion to watch from."""
-        answer = self.call("GET", resource.path())
+        answer = self.call("GET", resource.path(), fieldSelector=resource.fields or None)
         for item in answer.get("items") or []:
             item.setdefault("apiVersion", resource.api_version)
             item.setdefault("kind", resource.kind)
@@ -161,6 +165,7 @@ class Client:
                 "resourceVersion": version,
                 "allowWatchBookmarks": "true",
                 "timeoutSeconds": str(_WATCH_SECONDS),
+                **({"fieldSelector": resource.fields} if resource.fields else {}),
             },
             stream=True,
             timeout=(10, _WATCH_SECONDS + 30),

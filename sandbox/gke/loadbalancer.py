@@ -55,6 +55,19 @@ def collect(store: ComputeStore, planner: Planner, wanted: set[Key]) -> int:
     return deleted
 
 
+def mark_reserved(store: ComputeStore) -> None:
+    """Say on addresses that somebody reserved which forwarding rules use them, as the compute API does."""
+    rules: dict[tuple[str, str], list[str]] = {}
+    for rule in store.list("forwardingRules"):
+        rules.setdefault((_scope_of(rule), str(rule.get("IPAddress"))), []).append(str(rule["selfLink"]))
+    for item in store.list("addresses"):
+        scope = _scope_of(item)
+        users = sorted(rules.get((scope, str(item.get("address"))), []))
+        wanted = {"status": "IN_USE" if users else "RESERVED", "users": users}
+        if not _cluster_of(item) and (item.get("users") or []) != users:
+            store.patch(collection("addresses", scope), scope, str(item["name"]), wanted)
+
+
 def groups_of(store: ComputeStore, services: Iterable[Key]) -> set[Key]:
     """NEGs that the named backend services refer to."""
     found = set()

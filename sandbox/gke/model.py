@@ -146,13 +146,29 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Certificate:
+    """A certificate that a listener shows. ``made_here``: from a Secret, so that the controller makes its resource.
+
+    Chain and key (PEM) stay out of what is printed and compared as text; the fingerprint stands for them.
+    """
+
+    name: str
+    fingerprint: str
+    made_here: bool = False
+    chain: str = field(default="", repr=False)
+    key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
 class Listener:
-    """One listener of a Gateway with the rules bound to it. ``hostname`` empty: any."""
+    """One listener of a Gateway with the rules bound to it. ``hostname`` empty: any. ``https``: it terminates TLS."""
 
     name: str
     port: int
     hostname: str = ""
     rules: tuple[Rule, ...] = ()
+    https: bool = False
+    certificates: tuple[Certificate, ...] = ()
 
 
 @dataclass(frozen=True)

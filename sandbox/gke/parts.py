@@ -21,7 +21,9 @@ ORDER = (
     "networkEndpointGroups",
     "backendServices",
     "urlMaps",
+    "sslCertificates",
     "targetHttpProxies",
+    "targetHttpsProxies",
     "addresses",
     "forwardingRules",
 )
@@ -29,7 +31,9 @@ _REGIONAL = {
     "healthChecks": "regionHealthChecks",
     "backendServices": "regionBackendServices",
     "urlMaps": "regionUrlMaps",
+    "sslCertificates": "regionSslCertificates",
     "targetHttpProxies": "regionTargetHttpProxies",
+    "targetHttpsProxies": "regionTargetHttpsProxies",
 }
 _GLOBAL = {"addresses": "globalAddresses", "forwardingRules": "globalForwardingRules"}
 # Annotation of the Gateway for each family; the others are always there and empty.
@@ -39,15 +43,19 @@ ANNOTATIONS = {
     "firewalls": "firewalls",
     "forwardingRules": "forwarding-rules",
     "healthChecks": "health-checks",
+    "sslCertificates": "ssl-certificates",
     "targetHttpProxies": "target-http-proxies",
+    "targetHttpsProxies": "target-https-proxies",
     "urlMaps": "url-maps",
 }
-_EMPTY = ("lb-route-extensions", "lb-traffic-extensions", "ssl-certificates", "target-https-proxies")
+_EMPTY = ("lb-route-extensions", "lb-traffic-extensions")
 PREFIX = "networking.gke.io/"
 PROBE_RANGES = ["130.211.0.0/22", "35.191.0.0/16"]  # Google's health checkers
 SERVE404 = "gw-serve404"
 _SERVE404_PORT = 80
 CALLOUT = "Callout"  # kind of a backend that the load balancer asks (picker, routing extension)
+
+_PROXY = {False: "proxy", True: "https-proxy"}  # role in the names of a protocol's URL map and target proxy
 
 Key = tuple[str, str, str]  # family, scope, name
 
@@ -92,7 +100,8 @@ class Planner:
         found = [self._firewall(config, proxy_range)]
         for backend in distinct.values():
             found += self._backend(config, backend, zones if backend is not default else ())
-        found += [self._url_map(config, default), self._proxy(config)]
+        for https in sorted({listener.https for listener in config.listeners} or {False}):
+            found += [self._url_map(config, default, https), *self._proxy(config, https)]
         if address:
             found += self._front(config, address)
         return sorted(found, key=lambda part: ORDER.index(part.family))
@@ -179,10 +188,10 @@ class Planner:
         }
         return Part("networkEndpointGroups", f"zones/{zone}", self.neg_name(backend), body)
 
-    def _url_map(self, config: Configuration, default: Backend) -> Part:
+    def _url_map(self, config: Configuration, default: Backend, https: bool) -> Part:
         scope = self.scope(config)
         fallback = self._url(("backendServices", scope, self.backend_name(config, default)))
-        rules = [rule for listener in config.listeners for rule in listener.rules]
+        rules = [rule for listener in config.listeners if listener.https == https for rule in listener.rules]
         hosts = sorted({host for rule in rules for host in rule.hostnames or ("*",)})
         matchers = []
         for host in hosts:
@@ -207,7 +216,7 @@ class Planner:
             pairs_of = zip(hosts, matchers, strict=True)
             body["hostRules"] = [{"hosts": [host], "pathMatcher": item["name"]} for host, item in pairs_of]
             body["pathMatchers"] = matchers
-        return Part("urlMaps", scope, self.gateway_name(config, "proxy"), body)
+        return Part("urlMaps", scope, self.gateway_name(config, _PROXY[https]), body)
 
     def _action(self, config: Configuration, backends: Iterable[tuple[Backend, int]], fallback: str) -> Json:
         weighted = []
@@ -220,16 +229,29 @@ class Planner:
             return {"service": weighted[0]["backendService"]}
         return {"routeAction": {"weightedBackendServices": weighted}}
 
-    def _proxy(self, config: Configuration) -> Part:
+    def _proxy(self, config: Configuration, https: bool) -> list[Part]:
+        """The target proxy of a protocol; for HTTPS with the certificates that come from Secrets."""
         scope = self.scope(config)
-        name = self.gateway_name(config, "proxy")
-        body = {"description": self._gateway_description(config), "urlMap": self._url(("urlMaps", scope, name))}
-        return Part("targetHttpProxies", scope, name, body)
+        name = self.gateway_name(config, _PROXY[https])
+        description = self._gateway_description(config)
+        body: Json = {"description": description, "urlMap": self._url(("urlMaps", scope, name))}
+        if not https:
+            return [Part("targetHttpProxies", scope, name, body)]
+        shown = {item.name: item for listener in config.listeners for item in listener.certificates}
+        found, urls = [], []
+        for item in shown.values():
+            role = f"certificate/{item.name}/{item.fingerprint}"
+            own = self.gateway_name(config, role) if item.made_here else item.name
+            urls.append(self._url(("sslCertificates", scope, own)))
+            if item.made_here:  # another key makes another resource: certificates cannot be changed
+                made = {"description": description, "type": "SELF_MANAGED", "certificate": item.chain}
+                found.append(Part("sslCertificates", scope, own, made))
+        return [*found, Part("targetHttpsProxies", scope, name, {**body, "sslCertificates": urls})]
 
     def _front(self, config: Configuration, address: str) -> list[Part]:
         scope = self.scope(config)
         description = self._gateway_description(config)
-        proxy = self.gateway_name(config, "proxy")
+        secure = {listener.port for listener in config.listeners if listener.https}
         tier = {} if config.klass.internal else {"networkTier": "PREMIUM"}
         inside = {"subnetwork": self._subnetwork} if config.klass.internal else {}
         found = []
@@ -241,13 +263,15 @@ class Planner:
         ports = sorted({listener.port for listener in config.listeners})
         for port in ports:
             role = "rule" if port == ports[0] else f"rule-{port}"
+            family = "targetHttpsProxies" if port in secure else "targetHttpProxies"
+            proxy = self.gateway_name(config, _PROXY[port in secure])
             body = {
                 "description": description,
                 "IPAddress": address,
                 "IPProtocol": "TCP",
                 "portRange": f"{port}-{port}",
                 "loadBalancingScheme": config.klass.scheme,
-                "target": self._url(("targetHttpProxies", scope, proxy)),
+                "target": self._url((family, scope, proxy)),
                 **tier,
                 **inside,
                 **({"network": self._network} if config.klass.regional else {}),

@@ -29,7 +29,7 @@ from sandbox.gke.snapshot import (
     selects,
 )
 
-PROTOCOLS = ("HTTP",)
+PROTOCOLS = ("HTTP", "HTTPS")
 _FILTERS = ("RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite")
 
 
@@ -309,6 +309,7 @@ def listeners_with_rules(gateway: Object, bindings: Iterable[Binding], live: set
             int(spec["port"]),
             spec.get("hostname") or "",
             tuple(rule for item in serving if spec["name"] in item.listeners for rule in item.rules),
+            spec.get("protocol") == "HTTPS",
         )
         for spec in gateway["spec"].get("listeners") or []
         if spec.get("protocol") in PROTOCOLS

@@ -75,7 +75,9 @@ class Serving:
             gateway = snapshot.find("Gateway", *name.split("/", 1)) or {}
             config = live.get(name)
             listeners = config.listeners if config else ()
-            ports = {int(item["port"]) for item in gateway.get("spec", {}).get("listeners") or []}
+            # before it is programmed an HTTP port answers 404; an HTTPS port has nothing to answer with
+            specs = gateway.get("spec", {}).get("listeners") or []
+            ports = {int(item["port"]) for item in specs if item.get("protocol") == "HTTP"}
             ports |= {item.port for item in listeners}
             for port in sorted(ports):
                 mine = tuple(item for item in listeners if item.port == port)

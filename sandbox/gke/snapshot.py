@@ -22,6 +22,7 @@ BACKEND_POLICY = Resource(GKE_GROUP, "v1", "gcpbackendpolicies", "GCPBackendPoli
 ROUTING_EXTENSION = Resource(GKE_GROUP, "v1", "gcproutingextensions", "GCPRoutingExtension")
 SERVICE_NEG = Resource(GKE_GROUP, "v1beta1", "servicenetworkendpointgroups", "ServiceNetworkEndpointGroup")
 SERVICE = Resource("", "v1", "services", "Service")
+TLS_SECRET = Resource("", "v1", "secrets", "Secret", fields="type=kubernetes.io/tls")
 SLICE = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
 POD = Resource("", "v1", "pods", "Pod")
 NODE = Resource("", "v1", "nodes", "Node", namespaced=False)
@@ -38,6 +39,7 @@ WATCHED = (
     ROUTING_EXTENSION,
     SERVICE_NEG,
     SERVICE,
+    TLS_SECRET,
     SLICE,
     POD,
     NODE,

@@ -260,8 +260,50 @@ def _socket(address: str, port: int) -> Json:
 
 
 def listener(frontend: Frontend, source: Json | None, inline: Json | None = None) -> Json:
-    """One HTTP listener; its routes come from ``source``, or are given ``inline``."""
-    manager: Json = {
+    """One listener, HTTP or HTTPS; its routes come from ``source``, or are given ``inline``."""
+    manager = _manager(frontend)
+    if inline is not None:
+        manager["route_config"] = inline
+    else:
+        manager["rds"] = {"route_config_name": frontend.name, "config_source": source}
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    found: Json = {"name": frontend.name, "address": _socket(frontend.address, frontend.port)}
+    if not any(item.https for item in frontend.listeners):
+        return {**found, "filter_chains": [{"filters": filters}]}
+    inspector = f"{TYPE}extensions.filters.listener.tls_inspector.v3.TlsInspector"
+    return {
+        **found,
+        "listener_filters": [{"name": "envoy.filters.listener.tls_inspector", "typed_config": {"@type": inspector}}],
+        "filter_chains": _secure_chains(frontend, filters),
+    }
+
+
+def _secure_chains(frontend: Frontend, filters: list[Json]) -> list[Json]:
+    """One chain a hostname with its own certificates; who asks for another name is shown the first listener's."""
+    chains = []
+    for item in frontend.listeners:
+        if item.hostname:
+            match = {"filter_chain_match": {"server_names": [item.hostname]}}
+            chains.append({**match, "filters": filters, "transport_socket": _tls(item)})
+    unnamed = next((item for item in frontend.listeners if not item.hostname), frontend.listeners[0])
+    return [*chains, {"filters": filters, "transport_socket": _tls(unnamed)}]
+
+
+def _tls(item: Listener) -> Json:
+    shown = [
+        {"certificate_chain": {"inline_string": each.chain}, "private_key": {"inline_string": each.key}}
+        for each in item.certificates
+    ]
+    context = {"tls_certificates": shown, "alpn_protocols": ["h2", "http/1.1"]}
+    kind = f"{TYPE}extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {"@type": kind, "common_tls_context": context},
+    }
+
+
+def _manager(frontend: Frontend) -> Json:
+    return {
         "@type": f"{TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": frontend.name,
         "server_name": "",
@@ -271,16 +313,6 @@ def listener(frontend: Frontend, source: Json | None, inline: Json | None = None
         "stream_idle_timeout": "0s",
         "early_header_mutation_extensions": [_drop_destination()],
         "http_filters": [ask_filter(ROUTING, "1s"), fault_filter(), ask_filter(EXT_PROC, _PICKER_SECONDS), _router()],
-    }
-    if inline is not None:
-        manager["route_config"] = inline
-    else:
-        manager["rds"] = {"route_config_name": frontend.name, "config_source": source}
-    network_filter = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
-    return {
-        "name": frontend.name,
-        "address": _socket(frontend.address, frontend.port),
-        "filter_chains": [{"filters": [network_filter]}],
     }
 
 

@@ -13,6 +13,8 @@ from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import Google
 from ansible_collections.llmd.gke.plugins.module_utils.waiting import report_progress
 
 IN_USE_INTERVAL = 5.0
+# an internal address that several forwarding rules may have: a Gateway makes one for every port
+GATEWAY_PURPOSE = "SHARED_LOADBALANCER_VIP"
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ def request_body(want: Address, project: str) -> Json:
         "addressType": want.type.upper(),
         "labels": ownership.labels(want.deployment, want.labels),
     }
+    if want.type == "internal":
+        body["purpose"] = GATEWAY_PURPOSE
     if want.address:
         body["address"] = want.address
     if want.subnetwork:

@@ -19,6 +19,7 @@ REGIONAL = {
     "targetHttpProxies": "regionTargetHttpProxies",
     "targetHttpsProxies": "regionTargetHttpsProxies",
     "urlMaps": "regionUrlMaps",
+    "sslCertificates": "regionSslCertificates",
     "backendServices": "regionBackendServices",
     "healthChecks": "regionHealthChecks",
     "networkEndpointGroups": "regionNetworkEndpointGroups",

@@ -24,7 +24,7 @@ Key = tuple[str, str, str]  # kind, scope, name
 WAVES = (
     ("forwardingRules",),
     ("targetHttpProxies", "targetHttpsProxies"),
-    ("urlMaps",),
+    ("urlMaps", "sslCertificates"),
     ("backendServices",),
     ("networkEndpointGroups", "healthChecks", "addresses", "firewalls", "instanceGroupManagers"),
     ("instanceGroups", "disks"),
@@ -38,6 +38,7 @@ ANNOTATIONS = {
     "firewalls": "firewalls",
     "forwarding-rules": "forwardingRules",
     "health-checks": "healthChecks",
+    "ssl-certificates": "sslCertificates",
     "target-http-proxies": "targetHttpProxies",
     "target-https-proxies": "targetHttpsProxies",
     "url-maps": "urlMaps",

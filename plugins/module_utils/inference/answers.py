@@ -118,6 +118,14 @@ RULES = (
         True,
     ),
     _rule(
+        "REQUEST_TIMED_OUT",
+        {408, 504},
+        r"upstream request timeout|response timeout|stream timeout",
+        "The load balancer ended the request: it took longer than the pool's policy allows.",
+        "Raise llmd_backend_timeout (the pool chart's own limit is 300 s), or ask for less.",
+        False,
+    ),
+    _rule(
         "ENDPOINT_NOT_READY",
         {502, 503, 504},
         r"",
@@ -132,6 +140,13 @@ def explain_answer(answer: Answer) -> Cause | None:
     """Why an answer is not the wished-for 200; None if it is one."""
     if answer.status == 200:
         return None
+    if answer.status == 0 and "CERTIFICATE_VERIFY_FAILED" in answer.error:
+        return Cause(
+            "ENDPOINT_CERTIFICATE_INVALID",
+            f"The endpoint's certificate is not to be trusted: {answer.error}",
+            "Name the CA that signed it (llmd_tls.ca_file), and a host name that it is made out to (llmd_hostnames).",
+            False,
+        )
     if answer.status == 0:
         return Cause(
             "ENDPOINT_UNREACHABLE",

@@ -47,16 +47,23 @@ Send = Callable[..., Answer]
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where to send requests: scheme, host, port, path prefix; ``host_header`` for routes bound to a hostname."""
+    """Where to send requests: scheme, host, port, path prefix.
+
+    host_header: for routes bound to a hostname; over TLS it is also the name that is asked for and that the certificate
+    must be made out to, so that a name which DNS does not know yet can be tried at its address. ca_file: whom to trust
+    (PEM), "" for the system's authorities. verify False: whoever answers.
+    """
 
     scheme: str
     host: str
     port: int
     prefix: str = ""
     host_header: str = ""
+    ca_file: str = ""
+    verify: bool = True
 
     @classmethod
-    def parse(cls, base_url: str, host_header: str = "") -> Endpoint:
+    def parse(cls, base_url: str, host_header: str = "", *, ca_file: str = "", verify: bool = True) -> Endpoint:
         """From "http://203.0.113.7", with or without port and path. Raises ConfigurationError."""
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -66,7 +73,27 @@ class Endpoint:
                 remedy="Give http://ADDRESS or https://NAME.",
             )
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        return cls(parts.scheme, parts.hostname, port, parts.path.rstrip("/"), host_header)
+        made = cls(parts.scheme, parts.hostname, port, parts.path.rstrip("/"), host_header, ca_file, verify)
+        made.tls()  # a file that is no certificate is the caller's mistake, not the endpoint's
+        return made
+
+    def tls(self) -> ssl.SSLContext | None:
+        """The TLS settings, None for plain HTTP. Raises ConfigurationError CA_FILE_INVALID."""
+        if self.scheme != "https":
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file or None)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(
+                f"{self.ca_file} is no file of CA certificates.",
+                code="CA_FILE_INVALID",
+                why=str(error),
+                remedy="Give a PEM file (llmd_tls.ca_file).",
+            ) from error
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
 
     def send(
         self,
@@ -76,7 +103,6 @@ class Endpoint:
         *,
         headers: dict[str, str] | None = None,
         timeout: float = 30.0,
-        verify: bool = True,
     ) -> Answer:
         """One request; network trouble is an answer with status 0, never an exception. timeout in seconds."""
         started = time.monotonic()
@@ -86,7 +112,7 @@ class Endpoint:
             sent["Content-Type"] = "application/json"
         if self.host_header:
             sent["Host"] = self.host_header
-        connection = self._connect(timeout, verify)
+        connection = self._connect(timeout)
         try:
             connection.request(method, self.prefix + path, body=body, headers=sent)
             reply = connection.getresponse()
@@ -98,11 +124,23 @@ class Endpoint:
         finally:
             connection.close()
 
-    def _connect(self, timeout: float, verify: bool) -> http.client.HTTPConnection:
-        if self.scheme == "http":
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+        context = self.tls()
+        if context is None:
             return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
-        context = ssl.create_default_context()
-        if not verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=context)
+        name = self.host_header.partition(":")[0] or self.host
+        return _Secure(self.host, self.port, name, context, timeout)
+
+
+class _Secure(http.client.HTTPConnection):
+    """HTTPS to an address under a name that need not resolve to it."""
+
+    default_port = 443
+
+    def __init__(self, host: str, port: int, name: str, context: ssl.SSLContext, timeout: float) -> None:
+        super().__init__(host, port, timeout=timeout)
+        self._name, self._context = name, context
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock = self._context.wrap_socket(self.sock, server_hostname=self._name)

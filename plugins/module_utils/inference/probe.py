@@ -90,7 +90,7 @@ class Probe:
             "models": self._models,
             "completions": self._completions,
             "chat": self._chat,
-            "picker_header": self._picker_header,
+            "picker_header": lambda: self._picker_header(before),
             "picker_counter": lambda: self._picker_counter(before),
             "scorers": self._scorers,
         }
@@ -180,12 +180,18 @@ class Probe:
             "Read the sample in the result; the endpoint may not be a vLLM server.",
         )
 
-    def _picker_header(self) -> Result:
+    def _picker_header(self, before: float | None = None) -> Result:
         if self.last_post is None or self.last_post.status == 0:
             self._completions()
         answer = self.last_post or Answer(0)
         if went_through_picker(answer, self.plan.header):
             return Result("picker_header", True, f"{self.plan.header}: true on a POST", answer.seconds, answer.status)
+        counted = None if before is None else self._counter()
+        if counted is not None and before is not None and self.posts and counted - before >= self.posts:
+            said = f"not on the answer: the load balancer does not pass {self.plan.header} on; the picker's counter"
+            return Result(
+                "picker_header", True, f"{said} shows {self.posts} POSTs instead", answer.seconds, answer.status
+            )
         return Result(
             "picker_header",
             False,

@@ -114,8 +114,12 @@ class Proof:
         witness: Witness,
         clock: Clock | None = None,
         progress: Callable[[str], Any] = report_progress,
+        picker_count: Callable[[], float | None] | None = None,
     ) -> None:
+        """picker_count: requests that the picker itself has counted so far, None where it does not tell."""
         self.send, self.plan, self.pool, self.pods, self.witness = send, plan, pool, pods, witness
+        self.picker_count = picker_count or (lambda: None)
+        self.counted: float | None = None
         self.clock: Clock = clock or SystemClock()
         self.progress = progress
         self.asked = 0
@@ -124,7 +128,10 @@ class Proof:
 
     def run(self) -> list[Claim]:
         """All claims asked for, in order; one that fails does not stop the others."""
+        before = self.picker_count()
         firsts = self._firsts()
+        after = self.picker_count()
+        self.counted = None if before is None or after is None else after - before
         claims = []
         for name in CLAIMS:
             if name in self.plan.claims:
@@ -156,14 +163,21 @@ class Proof:
 
     def _picker(self, firsts: list[str]) -> Claim:
         answered = sum(map(bool, firsts))
+        numbers = {"answered": answered, "with_header": answered - self.past_picker, "counted_by_picker": self.counted}
         if answered and not self.past_picker:
-            return Claim("picker", True, f"all {answered} answers carry {self.plan.header}")
+            return Claim("picker", True, f"all {answered} answers carry {self.plan.header}", numbers=numbers)
+        if answered and self.past_picker >= answered and self.counted is not None and self.counted >= answered:
+            said = f"no answer carries {self.plan.header}: the load balancer does not pass it on;"
+            said += f" the picker itself counted {self.counted:g} requests for {answered} answers"
+            return Claim("picker", True, said, numbers=numbers)
         return Claim(
             "picker",
             False,
-            f"{self.past_picker} of {answered} answers lack {self.plan.header}",
+            f"{self.past_picker} of {answered} answers lack {self.plan.header}"
+            + ("" if self.counted is None else f"; the picker counted {self.counted:g}"),
             code="PICKER_BYPASSED",
             remedy="Check that the HTTPRoute's backend is the InferencePool, and its picker.",
+            numbers=numbers,
         )
 
     def _spread(self, firsts: list[str]) -> Claim:

@@ -15,10 +15,15 @@ from ansible_collections.kubernetes.core.plugins.module_utils.k8s.exceptions imp
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, KubernetesError, LlmdError
 from ansible_collections.llmd.gke.plugins.module_utils.kube.events import newest_first
 from ansible_collections.llmd.gke.plugins.module_utils.kube.kinds import EVENT, POD, Kind
+from ansible_collections.llmd.gke.plugins.module_utils.waiting import Clock, SystemClock, report_progress
 
 FIELD_MANAGER = "llmd-gke"
 REQUEST_TIMEOUT = 30.0
 TRANSIENT = frozenset({0, 429, 500, 502, 503, 504})
+# answers of a server that is there and overloaded or restarting; a dead one (0) is told at once
+STUMBLING = TRANSIENT - {0}
+PATIENCE = 20.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 4.0
 
 Manifest = dict[str, Any]
 
@@ -100,13 +105,35 @@ def _status_message(error: Exception) -> str:
 class KubeClient:
     """Reads and writes objects as dictionaries. 404 is an answer (None), every other refusal an ``ApiProblem``."""
 
-    def __init__(self, transport: Transport, timeout: float | tuple[float, float] = REQUEST_TIMEOUT) -> None:
-        """timeout: seconds for one request, or (to connect, to read)."""
+    def __init__(
+        self,
+        transport: Transport,
+        timeout: float | tuple[float, float] = REQUEST_TIMEOUT,
+        patience: float = 0.0,
+        clock: Clock | None = None,
+    ) -> None:
+        """timeout: seconds for one request, or (to connect, to read). patience: seconds for which a read is repeated
+        while the server throttles or stumbles (429, 5xx); writes are the caller's to repeat."""
         self._transport = transport
         self._timeout = timeout
+        self._patience = patience
+        self._clock: Clock = clock or SystemClock()
         self.requests = 0
 
     def _call(self, method: str, path: str, body: Any = None, **params: Any) -> bytes:
+        began, pause = self._clock.now(), FIRST_PAUSE
+        while True:
+            try:
+                return self._once(method, path, body, **params)
+            except ApiProblem as problem:
+                waited = self._clock.now() - began
+                if method != "get" or problem.status not in STUMBLING or waited + pause > self._patience:
+                    raise
+                report_progress(f"the Kubernetes API answered {problem.status}; asking again in {pause:g} s")
+            self._clock.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _once(self, method: str, path: str, body: Any = None, **params: Any) -> bytes:
         self.requests += 1
         params.setdefault("_request_timeout", self._timeout)
         try:
@@ -250,7 +277,9 @@ def label_selector(labels: dict[str, str]) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
 
 
-def client_from_params(params: dict[str, Any], timeout: float | tuple[float, float] = REQUEST_TIMEOUT) -> KubeClient:
+def client_from_params(
+    params: dict[str, Any], timeout: float | tuple[float, float] = REQUEST_TIMEOUT, patience: float = PATIENCE
+) -> KubeClient:
     """A client from a module's parameters (kubernetes.core's authentication options and their environment names)."""
     missing = [library for library in ("kubernetes", "yaml") if find_spec(library) is None]
     if missing:
@@ -268,7 +297,7 @@ def client_from_params(params: dict[str, Any], timeout: float | tuple[float, flo
         if type(error).__module__.startswith(("kubernetes", "yaml")) or isinstance(error, OSError):
             raise _no_credentials(str(error)) from error
         raise
-    return KubeClient(api.client, timeout)
+    return KubeClient(api.client, timeout, patience)
 
 
 def _no_credentials(why: str) -> KubernetesError:

@@ -74,6 +74,20 @@ RULES = (
         "Set llmd_dtype to half (a T4 has no bfloat16); Gemma 2 and 3 need a newer GPU.",
     ),
     Rule(
+        "GPU_ATTENTION_UNSUPPORTED",
+        r"FlashAttention only supports Ampere|FlashInfer[^\n]*(sm_?75|compute capability|not support)"
+        r"|No valid attention backend",
+        "The attention kernels that vLLM chose do not run on this GPU.",
+        "Choose another backend by llmd_helmfile_values_ms: environment VLLM_ATTENTION_BACKEND=TRITON_ATTN, with newer"
+        " vLLM the argument --attention-backend TRITON_ATTN; or take a newer GPU.",
+    ),
+    Rule(
+        "SHARED_MEMORY_TOO_SMALL",
+        r"No space left on device[^\n]*/dev/shm|/dev/shm[^\n]*No space left|unable to (open|allocate) shared memory",
+        "The container's shared memory is too small for several GPUs.",
+        "Mount an emptyDir with medium Memory at /dev/shm (llmd_helmfile_values_ms: decode.volumes, volumeMounts).",
+    ),
+    Rule(
         "GPU_DRIVER_MISMATCH",
         r"Error 803|system has unsupported display driver|libcuda\.so\.1: cannot open shared object",
         "CUDA in the image and the driver on the node do not fit together.",

@@ -70,9 +70,17 @@ CAUSES = (
     ),
     Cause(
         "GATEWAY_ADDRESS_UNSUITABLE",
-        r"unsupported address type|address .* (not found|already in use|is already being used)",
+        r"unsupported address type|address .* (not found|already in use|is already being used)"
+        r"|addresses/\S+' was not found|Specified IP address is in-use|address \"\S+\" is (IN|EX)TERNAL",
         "The Gateway asks for an address that it cannot have.",
         "Name a reserved regional address that is free (type NamedAddress), or leave the address out.",
+    ),
+    Cause(
+        "GATEWAY_CERTIFICATE_UNSUITABLE",
+        r"GWCER105",
+        "A listener's certificate cannot be used.",
+        "Check llmd_tls: the Secret must be of type kubernetes.io/tls in the Gateway's namespace and hold tls.crt and"
+        " tls.key that belong together; certificates of Google Cloud must be in the Gateway's region.",
     ),
     Cause(
         "GATEWAY_INVALID",

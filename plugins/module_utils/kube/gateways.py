@@ -34,6 +34,27 @@ def address_of(gateway: dict[str, Any]) -> str:
     return str(addresses[0].get("value") or "") if addresses else ""
 
 
+def serves_https(gateway: dict[str, Any]) -> bool:
+    """Whether any listener terminates TLS."""
+    return any(entry.get("protocol") == "HTTPS" for entry in (gateway.get("spec") or {}).get("listeners") or [])
+
+
+def endpoint_of(gateway: dict[str, Any]) -> str:
+    """Where clients go: scheme and address ("https://203.0.113.7"), with the port where it is not the scheme's own."""
+    address = address_of(gateway)
+    if not address:
+        return ""
+    scheme, usual = ("https", 443) if serves_https(gateway) else ("http", 80)
+    listeners = [
+        int(entry.get("port") or usual)
+        for entry in (gateway.get("spec") or {}).get("listeners") or []
+        if entry.get("protocol") == scheme.upper()
+    ]
+    port = usual if usual in listeners or not listeners else listeners[0]
+    host = f"[{address}]" if ":" in address else address
+    return f"{scheme}://{host}{'' if port == usual else f':{port}'}"
+
+
 def label_of(gateway: dict[str, Any]) -> str:
     """Gateway namespace/name"""
     metadata = gateway.get("metadata") or {}

@@ -68,6 +68,7 @@ class Settings:
     failure_grace: float = 45
     pending_grace: float = 30
     helm_timeout: float = 300
+    atomic: bool = True
     family: str = ""
 
 
@@ -251,7 +252,7 @@ class Deployer:
             self._before[release.name] = full
         found, selectors = drift.Drift(), []
         if state.status == "deployed" and self.client is not None:
-            found = drift.look(self.client, full.manifest, release.namespace)
+            found = drift.look(self.client, full.manifest, release.namespace, release.leave)
         elif self.client is not None:
             selectors = drift.selectors_in_the_way(self.client, wanted, release.namespace)
 
@@ -291,7 +292,21 @@ class Deployer:
             entry["status"] = "deployed"
         except LlmdError as error:
             entry["status"] = f"failed: {error.code}"
+            self._undo(plan, entry)
             raise
+
+    def _undo(self, plan: Plan, entry: dict[str, Any]) -> None:
+        """After a failed upgrade, back to what was deployed: half a change is worse than none.
+
+        A first installation stays as it is, for whoever looks why it failed; the next run replaces it.
+        """
+        if not self.settings.atomic or not plan.live or plan.action != "upgrade":
+            return
+        try:
+            self.helm.rollback(plan.release.name, plan.release.namespace, plan.live)
+            entry["status"] += f"; rolled back to revision {plan.live}"
+        except HelmError as error:  # the first failure is the one to tell; the next run heals what is left
+            entry["status"] += f"; not rolled back ({error.code})"
 
     def _repair(self, plan: Plan) -> None:
         """Bring a broken release into a state from which helm can upgrade or install it."""

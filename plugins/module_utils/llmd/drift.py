@@ -9,7 +9,7 @@ as it did for the live object, so nothing has to be guessed. Fields that the man
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,8 +70,11 @@ def targets(manifest: str, namespace: str) -> Iterator[Target]:
             yield Target(kind, {**document, "metadata": metadata}, where)
 
 
-def look(client: KubeClient, manifest: str, namespace: str) -> Drift:
-    """Compare every object of an installed manifest with the live one. Raises KubernetesError."""
+def look(client: KubeClient, manifest: str, namespace: str, leave: Container[str] = ()) -> Drift:
+    """Compare every object of an installed manifest with the live one. Raises KubernetesError.
+
+    leave: fields that somebody else of ours sets after the chart ("GCPBackendPolicy spec.default.timeoutSec").
+    """
     drift = Drift()
     for target in targets(manifest, namespace):
         live = client.get(target.kind, target.name, target.namespace)
@@ -84,7 +87,8 @@ def look(client: KubeClient, manifest: str, namespace: str) -> Drift:
             if problem.status in NO_ANSWER:
                 continue
             raise
-        paths = sorted(differing(_plain(live), _plain(wanted)))
+        found = differing(_plain(live), _plain(wanted))
+        paths = sorted(path for path in found if f"{target.kind.kind} {path}" not in leave)
         if paths:
             drift.edited.append((target, paths))
     return drift

@@ -17,10 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError
+from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, HelmError
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm_errors import explain_helm
+from ansible_collections.llmd.gke.plugins.module_utils.waiting import Clock, SystemClock, report_progress
 
 HISTORY_MAX = 5
+# what only reads, and the pauses before it is tried again while the API server stumbles
+READS = frozenset({"list", "status", "history"})
+PAUSES = (1.0, 2.0, 4.0)
 STATUSES = ("--deployed", "--failed", "--pending", "--superseded", "--uninstalled", "--uninstalling")
 
 
@@ -103,8 +107,15 @@ class Helm:
     """helm for one cluster."""
 
     def __init__(
-        self, binary: str, runner: Runner, environment: Mapping[str, str], context: str = "", timeout: float = 300
+        self,
+        binary: str,
+        runner: Runner,
+        environment: Mapping[str, str],
+        context: str = "",
+        timeout: float = 300,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock: Clock = clock or SystemClock()
         self.binary = binary
         self.timeout = timeout
         self.calls: list[str] = []
@@ -113,7 +124,19 @@ class Helm:
         self._context = ["--kube-context", context] if context else []
 
     def run(self, *arguments: str, what: str, timeout: float | None = None) -> str:
-        """Run helm, return what it printed. Raises HelmError."""
+        """Run helm, return what it printed; reads are repeated while the API server stumbles. Raises HelmError."""
+        reads = arguments[0] in READS or "--dry-run=server" in arguments
+        for pause in PAUSES if reads else ():
+            try:
+                return self._once(*arguments, what=what, timeout=timeout)
+            except HelmError as error:
+                if error.code != "KUBERNETES_API_BUSY":
+                    raise
+                report_progress(f"{what}: the Kubernetes API is busy; asking again in {pause:g} s")
+            self._clock.sleep(pause)
+        return self._once(*arguments, what=what, timeout=timeout)
+
+    def _once(self, *arguments: str, what: str, timeout: float | None) -> str:
         argv = [self.binary, *arguments, *self._context]
         self.calls.append(" ".join(arguments[:3]))
         done = self._runner(argv, self._environment, timeout or self.timeout + 30)
@@ -200,4 +223,16 @@ class Helm:
         arguments = ["pull", chart, "--version", version, "--destination", str(destination)]
         if repository:
             arguments += ["--repo", repository]
-        self.run(*arguments, what=f"Downloading chart {chart} {version}")
+        try:
+            self.run(*arguments, what=f"Downloading chart {chart} {version}")
+        except HelmError as error:
+            if error.code not in ("CLUSTER_UNREACHABLE", "HELM_FAILED", "HELM_TIMEOUT"):
+                raise
+            raise HelmError(  # nothing here spoke to a cluster: it is the chart's repository that does not answer
+                f"Chart {chart} {version} cannot be downloaded.",
+                code="HELM_CHART_NOT_FOUND",
+                where=repository or chart,
+                why=error.why,
+                remedy="Check the way out to the chart repository (proxy), or give a folder of packaged charts"
+                " (llmd_chart_source).",
+            ) from error

@@ -77,6 +77,13 @@ RULES = (
         "Run again: a release that stays locked is healed by itself.",
     ),
     Rule(
+        "KUBERNETES_API_BUSY",
+        r"[Tt]oo many requests|server is currently unable to handle the request|etcdserver: |etcd leader changed"
+        r"|Internal error occurred|was unable to return a response in the time allotted",
+        "The Kubernetes API is overloaded or restarting.",
+        "Run again: what is done is kept.",
+    ),
+    Rule(
         "CLUSTER_TOKEN_EXPIRED",
         r"the server has asked for the client to provide credentials|Unauthorized",
         "The Kubernetes API refuses our credentials.",
@@ -95,6 +102,12 @@ RULES = (
         r"|is not a valid chart repository|: not found\b|Chart\.yaml file is missing|appear to be a gzipped archive",
         "The chart cannot be had.",
         "Check llmd_chart_source and the versions in the profile, and the way out to the chart repository.",
+    ),
+    Rule(
+        "HELM_TOO_OLD",
+        r'invalid argument "server" for "--dry-run"|unknown flag: --',
+        "This helm is too old: it does not know an option that we use.",
+        "Install helm 3.13 or newer on the machine that runs the play, or name it with helm_binary.",
     ),
     Rule(
         "HELM_TIMEOUT",

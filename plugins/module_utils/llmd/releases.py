@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class Release:
     repository: str = ""
     description: str = ""
     correct_health_check: bool = False
+    leave: tuple[str, ...] = ()
 
     @classmethod
     def from_params(cls, params: dict[str, Any], namespace: str) -> Release:
@@ -51,6 +52,7 @@ class Release:
             repository=str(params.get("repository") or ""),
             description=str(params.get("description") or ""),
             correct_health_check=bool(params.get("correct_health_check")),
+            leave=tuple(params.get("leave") or ()),
         )
 
 
@@ -102,6 +104,7 @@ class Plan:
     after: str = ""
     notice: str = ""
     drift: Drift = field(default_factory=Drift)
+    live: int = 0  # the revision that is deployed, to which a failed upgrade goes back
 
     @property
     def changed(self) -> bool:
@@ -279,7 +282,9 @@ def plan_release(
     if selectors:
         return _replacement(release, before, wanted_manifest, selectors, reasons)
     action = "upgrade" if reasons or drift.gone else "repair" if drift.edited else "none"
-    return Plan(release, action, reasons + drift.reasons(), before=before, after=wanted_manifest, drift=drift)
+    reasons += drift.reasons()
+    plan = Plan(release, action, reasons, before=before, after=wanted_manifest, drift=drift)
+    return replace(plan, live=installed.revision)
 
 
 def _replacement(release: Release, before: str, after: str, selectors: Sequence[str], reasons: tuple[str, ...]) -> Plan:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible_collections.llmd.gke.plugins.module_utils.gcp import leases
 from ansible_collections.llmd.gke.plugins.module_utils.inference.metrics import total
-from ansible_collections.llmd.gke.plugins.module_utils.kube.gateways import address_of
+from ansible_collections.llmd.gke.plugins.module_utils.kube.gateways import endpoint_of
 from ansible_collections.llmd.gke.plugins.module_utils.kube.pods import is_ready, progress_of
 from ansible_collections.llmd.gke.plugins.module_utils.kube.workloads import rollout, selector_of
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.observe import MODELS
@@ -104,8 +104,7 @@ def _mean(servers: list[Json], key: str) -> float | None:
 
 
 def _endpoint(seen: Observation) -> str:
-    address = address_of(seen.cluster.gateway or {})
-    return f"http://{address}" if address else ""
+    return endpoint_of(seen.cluster.gateway or {})
 
 
 def _lease(seen: Observation, now: datetime.datetime) -> Json | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,10 +17,11 @@ import requests
 from sandbox import paths as layout
 from sandbox.gke import xds
 from sandbox.gke.envoy import EnvoyFleet, binary
-from sandbox.gke.model import Backend, Listener, Match, Picker, Rule, canonical
+from sandbox.gke.model import Backend, Certificate, Listener, Match, Picker, Rule, canonical
 from sandbox.gke.xds import Frontend, Origin, Site
 from sandbox.paths import Paths
 from sandbox.timing import Timing
+from tests.authority import Authority
 
 from .rig import free_port, picker_module, pod_servers, until
 
@@ -205,6 +207,58 @@ def test_fail_open_serves_without_its_picker(
     assert {get("/v1/models").json()["pod"] for _ in range(20)} == {pods[0][0], pods[1][0]}
     until(serve(fleet, port, rules, Origin(OPEN, tuple(pods), (picker,)), marker="four"))
     until(lambda: {get("/v1/models").json()["pod"] for _ in range(10)} == {pods[1][0]})
+
+
+def test_https_with_the_listeners_own_certificates(
+    fleet: EnvoyFleet, pods: list[tuple[str, int]], tmp_path: Path
+) -> None:
+    """Two names, two certificates; a stranger's name gets the first one; port 80 leads over."""
+    authority = Authority()
+    trusted = tmp_path / "ca.pem"
+    trusted.write_text(authority.pem)
+    plain, secure = free_port("127.77.0.2"), free_port("127.77.0.2")
+    names = ("a.example.com", "b.example.com")
+
+    def shown(name: str) -> Certificate:
+        pair = authority.sign(name)
+        return Certificate(name, name, True, pair.certificate, pair.key)
+
+    change = {"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "statusCode": 301}}
+    redirect = rule(Match(), filters=[change])
+    serving = rule(Match(), (WEB, 1))
+    listeners = tuple(Listener(name, secure, name, (serving,), True, (shown(name),)) for name in names)
+    frontends = (
+        Frontend("127.77.0.2", plain, (Listener("default", plain, "", (redirect,)),)),
+        Frontend("127.77.0.2", secure, listeners),
+    )
+    fleet.set_site(Site("p/z/tls", frontends, (Origin(WEB, (pods[0],)),)))
+    assert (fleet._xds / "lds.json").stat().st_mode & 0o077 == 0
+
+    def ask(name: str) -> tuple[int, set[str]]:
+        context = ssl.create_default_context(cafile=str(trusted))
+        context.check_hostname = False
+        with (
+            socket.create_connection(("127.77.0.2", secure), 5) as raw,
+            context.wrap_socket(raw, server_hostname=name) as wrapped,
+        ):
+            wrapped.sendall(f"GET /web HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+            status = int(wrapped.recv(4096).split()[1])
+            found = wrapped.getpeercert() or {}
+            return status, {value for kind, value in found["subjectAltName"] if kind == "DNS"}
+
+    def answers() -> bool:
+        try:
+            return ask(names[0])[0] == 200
+        except (OSError, IndexError):
+            return False
+
+    until(answers)
+    assert ask(names[1]) == (200, {names[1]})
+    assert ask("stranger.example.com")[1] == {names[0]}
+    moved = requests.get(f"http://127.77.0.2:{plain}/v1/models", allow_redirects=False, timeout=5)
+    assert moved.status_code == 301
+    assert moved.headers["Location"].startswith("https://127.77.0.2")
+    fleet.remove_site("p/z/tls")
 
 
 def test_a_dead_envoy_is_started_again(fleet: EnvoyFleet, get: Callable[..., requests.Response]) -> None:

@@ -141,7 +141,7 @@ def test_options_reach_the_objects(api: Api, deploy: Run) -> None:
     assert claim["spec"]["resources"]["requests"]["storage"] == "10Gi"
 
 
-def test_bad_input_is_named(api: Api, deploy: Run) -> None:
+def test_bad_input_is_named(api: Api, deploy: Run, tmp_path: Path) -> None:
     install_crds(api, "older")
     for code, variables in {
         "MODELS_INVALID": {"llmd_model": "a/b; $(c)"},
@@ -149,8 +149,22 @@ def test_bad_input_is_named(api: Api, deploy: Run) -> None:
         "HF_SECRET_SOURCE_MISSING": {"llmd_helmfile_hf_secret_from": {"name": "nobody"}},
         "HELM_SCHEMA_REFUSED": {"llmd_helmfile_values_ms": {"modelArtifacts": {"modle": "x"}}},
         "HELM_CHART_NOT_FOUND": {"llmd_chart_source": "/nonexistent"},
+        # nobody listens there: the repository that does not answer must not be taken for the cluster
+        "HELM_CHART_NOT_FOUND: Chart": {
+            "llmd_chart_source": "http://127.0.0.1:9",
+            "llmd_artifacts_dir": str(tmp_path / "elsewhere"),
+        },
     }.items():
         assert code in deploy("llm-d-0.4", fails=True, **variables)["output"]
+    gateway = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "infra-pattern1-inference-gateway", "namespace": NAMESPACE},
+        "spec": {"gatewayClassName": "x", "listeners": [{"name": "a", "port": 80, "protocol": "HTTP"}]},
+    }
+    api.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(gateway))
+    assert "HELM_FOREIGN_OBJECT" in deploy("llm-d-0.4", fails=True)["output"]
+    assert api.json("get", "gateway", gateway["metadata"]["name"], "-n", NAMESPACE)["spec"]["gatewayClassName"] == "x"
 
 
 def test_a_namespace_that_does_not_go_is_named(api: Api, deploy: Run) -> None:

@@ -7,6 +7,7 @@ import copy
 import gzip
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,6 +44,20 @@ def waits_for_its_own_gpu(seen: Any) -> None:
     unschedulable(new)
     seen.cluster.pods.append(new)
     seen.cluster.workloads[1]["spec"].update(selector={"matchLabels": {"serve": "true"}})
+
+
+def health_service_of_another_name(seen: Any) -> None:
+    pod = seen.cluster.pods[0]
+    pod["status"] = {"conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "False"}]}
+    words = "Readiness probe failed: rpc error: code = NotFound desc = unknown service inference-extension"
+    about = {"kind": "Pod", "name": "picker", "uid": "uid-picker"}
+    seen.cluster.events.append({"type": "Warning", "reason": "Unhealthy", "message": words, "involvedObject": about})
+
+
+def token_for_metrics(seen: Any) -> None:
+    from ansible_collections.llmd.gke.plugins.module_utils.kube.client import explain_status
+
+    seen.unread["metrics/picker"] = explain_status(401, "Unauthorized", "get", "/api/v1/.../proxy/metrics")
 
 
 def crashed(seen: Any, log: str) -> None:
@@ -117,6 +132,40 @@ FAULTS: dict[str, Callable[[Any], Any]] = {
     "HF_MODEL_GATED": lambda s: crashed(s, "GatedRepoError: 403 Client Error"),
     "PICKER_RBAC_FORBIDDEN": lambda s: crashed(s, 'failed to list *v1.Pod: pods is forbidden: User "x"'),
     "POD_CRASHES": lambda s: crashed(s, "something new"),
+    "PICKER_HEALTH_MISMATCH": health_service_of_another_name,
+    "METRICS_UNREADABLE": token_for_metrics,
+    "DIRECT_SERVICE_PUBLIC": lambda s: s.cluster.services.append(
+        {"metadata": {"name": "vllm"}, "spec": {"type": "LoadBalancer", "selector": {"serve": "true"}}}
+    ),
+    "GPU_ATTENTION_UNSUPPORTED": lambda s: crashed(s, "FlashAttention only supports Ampere GPUs or newer."),
+    "SHARED_MEMORY_TOO_SMALL": lambda s: crashed(s, "OSError: [Errno 28] No space left on device: '/dev/shm/x'"),
+    "GPU_DRIVER_MISMATCH": lambda s: crashed(s, "RuntimeError: Error 803: system has unsupported display driver"),
+    "HF_RATE_LIMITED": lambda s: crashed(s, "429 Client Error: Too Many Requests for url: https://huggingface.co/x"),
+    "REQUEST_TIMED_OUT": lambda s: answer(s, 504, b"upstream request timeout"),
+    "CHAT_SYSTEM_ROLE": lambda s: answer(s, 400, b"System role not supported"),
+    "GATEWAY_CLASS_FOREIGN": lambda s: s.cluster.gateway_class["spec"].update(controllerName="istio.io/x"),
+    "GATEWAY_CERTIFICATE_UNSUITABLE": lambda s: condition(
+        s.cluster.gateway["status"], "Programmed", 'Error GWCER105: Listener "https" is invalid, err: no Secret'
+    ),
+    "GATEWAY_ADDRESS_UNSUITABLE": lambda s: condition(
+        s.cluster.gateway["status"], "Programmed", 'Error GWCER106: unsupported address type "IPAddress"'
+    ),
+    "ROUTE_BACKEND_NOT_FOUND": lambda s: condition(
+        s.cluster.routes[0]["status"]["parents"][0], "ResolvedRefs", "extension service x not found", "BackendNotFound"
+    ),
+    "ROUTE_NOT_RECONCILED": lambda s: condition(
+        s.cluster.routes[0]["status"]["parents"][0], "Reconciled", "no pods", "ReconciliationFailed"
+    ),
+    "MODEL_UNKNOWN": lambda s: setattr(s, "scope", replace(s.scope, model="another")),
+    "HELM_SCHEMA_REFUSED": lambda s: s.cluster.releases[2].update(
+        status="failed", description="values don't meet the specifications of the schema(s)"
+    ),
+    "HELM_CRD_MISSING": lambda s: s.cluster.releases[2].update(
+        status="failed", description='no matches for kind "PodMonitor" in version "monitoring.coreos.com/v1"'
+    ),
+    "HEALTH_CHECK_POLICY_REFUSED": lambda s: s.cluster.releases[1].update(
+        status="failed", description="port and portName must be unset for portSpecification being USE_SERVING_PORT"
+    ),
     "POOL_MISSING": lambda s: s.cluster.pools.clear(),
     "POOL_SELECTS_NOTHING": lambda s: s.cluster.pools[0]["spec"]["selector"].update(matchLabels={"a": "b"}),
     "POOL_TARGET_PORT_WRONG": lambda s: s.cluster.pools[0]["spec"].update(targetPorts=[{"number": 8200}]),
@@ -143,6 +192,7 @@ FAULTS: dict[str, Callable[[Any], Any]] = {
     "BACKEND_NO_ENDPOINTS": sick_backend,
     "NO_ROUTE_YET": lambda s: answer(s, 404, b"fault filter abort"),
     "NO_HEALTHY_UPSTREAM": lambda s: answer(s, 503, b"no healthy upstream"),
+    "PICKER_BYPASSED": lambda s: s.answers["POST /v1/completions"].headers.clear(),
     "PICKER_UNREACHABLE": lambda s: answer(s, 500, b""),
 }
 

@@ -40,6 +40,7 @@ class World:
         self.api = api
         self.trouble: list[Answer] = []
         self.bypass = False
+        self.stripped = False  # a load balancer that does not pass the picker's header on
         self.model = MODEL
         self.asked: list[str] = []
         api.put(
@@ -61,7 +62,7 @@ class World:
         self.asked.append(f"{method} {path}")
         if self.trouble:
             return self.trouble.pop(0)
-        headers = {} if self.bypass else {"x-went-into-resp-headers": "true"}
+        headers = {} if self.bypass or self.stripped else {"x-went-into-resp-headers": "true"}
         if path == "/health":
             return Answer(200, headers)
         if path == "/v1/models":
@@ -123,6 +124,15 @@ def test_answers_that_bypass_the_picker_are_found_out(world: World, client: Any,
     assert results["completions"].ok
     assert results["picker_header"].code == "PICKER_BYPASSED"
     assert results["picker_counter"].code == "PICKER_COUNTER_STILL"
+
+
+def test_a_header_that_does_not_survive_is_no_failure_where_the_picker_counted(
+    world: World, client: Any, clock: Any
+) -> None:
+    world.stripped = True
+    results = probe(world, client, clock)
+    assert all(result.ok for result in results.values()), results
+    assert "counter shows 2 POSTs instead" in results["picker_header"].detail
 
 
 def test_another_model_is_named(world: World, client: Any, clock: Any) -> None:

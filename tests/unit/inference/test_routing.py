@@ -89,6 +89,8 @@ class World:
         self.homes: dict[str, str] = {}
         self.done = dict.fromkeys(PODS, 0)
         self.down: set[str] = set()
+        self.picked = True  # whether the picker's own header survives the way back
+        self.counted = 0.0
         api.put(
             "/apis/inference.networking.k8s.io/v1/namespaces/llm-d/inferencepools/gaie",
             {
@@ -117,8 +119,9 @@ class World:
             return Answer(503, {}, b"no healthy upstream")
         self.homes.setdefault(document["prompt"][:64], pod)
         self.count(pod)
+        self.counted += 1
         named = {"x-pod": pod} if self.header else {}
-        return Answer(200, {"x-went-into-resp-headers": "true", **named}, b"{}")
+        return Answer(200, {**({"x-went-into-resp-headers": "true"} if self.picked else {}), **named}, b"{}")
 
 
 def healthy(world: World, text: str) -> str:
@@ -163,8 +166,12 @@ class FakeLoad:
 
 @pytest.fixture
 def prove(api: Any, fakes: Any, client: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    def run(choose: Callable[[World, str], str], header: bool = True) -> tuple[dict[str, Any], Witness]:
+    def run(
+        choose: Callable[[World, str], str], header: bool = True, picked: bool = True, counts: bool | None = None
+    ) -> tuple[dict[str, Any], Witness]:
         world = World(api, fakes, choose, header)
+        world.picked = picked
+        count = {None: None, True: lambda: world.counted, False: lambda: 7.0}[counts]
         monkeypatch.setattr(f"{Proof.__module__}.Load", FakeLoad(world))
         pool = Pool.read(client, "llm-d", "gaie", "vllm:request_success_total", "vllm:num_requests_running")
         pods = pods_or_error(pool)
@@ -178,10 +185,21 @@ def prove(api: Any, fakes: Any, client: Any, clock: Any, monkeypatch: pytest.Mon
             witness,
             clock,
             lambda _: None,
+            count,
         )
         return {claim.name: claim for claim in proof.run()}, witness
 
     return run
+
+
+@pytest.mark.parametrize(("counts", "believed"), [(True, True), (False, False), (None, False)])
+def test_without_headers_the_pickers_counter_is_the_witness(prove: Any, counts: bool | None, believed: bool) -> None:
+    """What the picker counted decides; one that counts nothing or does not tell shows nothing."""
+    claims, witness = prove(healthy, header=False, picked=False, counts=counts)
+    assert claims["picker"].ok is believed
+    assert claims["picker"].numbers["with_header"] == 0
+    assert all(claims[name].ok for name in ("spread", "affinity", "avoidance"))
+    assert witness.evidence()["source"] == "counters"
 
 
 def shown(claims: dict[str, Any]) -> dict[str, bool]:

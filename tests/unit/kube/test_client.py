@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.llmd.gke.plugins.module_utils.kube.client import ApiProblem, label_selector
+from ansible_collections.llmd.gke.plugins.module_utils.kube.client import ApiProblem, KubeClient, label_selector
 from ansible_collections.llmd.gke.plugins.module_utils.kube.kinds import (
     CLUSTER_ROLE,
     GATEWAY,
     POD,
     ROLE_BINDING,
+    SECRET,
     known_kind,
 )
 
@@ -50,6 +52,57 @@ def test_refusals_have_codes_and_the_servers_words(
     assert caught.value.transient is transient
     assert 'User "u" cannot get' in caught.value.why
     assert caught.value.where.startswith("GET /apis/gateway")
+
+
+CALLS: dict[str, Callable[[Any], Any]] = {
+    "get": lambda client: client.get(GATEWAY, "g", "llm-d"),
+    "list": lambda client: client.objects(POD, "llm-d"),
+    "list metadata": lambda client: client.labels_of(SECRET, "llm-d"),
+    "apply": lambda client: client.apply(GATEWAY, {"metadata": {"name": "g", "namespace": "llm-d"}}),
+    "dry run": lambda client: client.apply(GATEWAY, {"metadata": {"name": "g", "namespace": "llm-d"}}, dry_run=True),
+    "patch": lambda client: client.annotate(GATEWAY, "g", "llm-d", {"a": "b"}),
+    "delete": lambda client: client.delete(POD, "p", "llm-d"),
+    "events": lambda client: client.events("g", "llm-d"),
+    "pods/log": lambda client: client.logs("p", "llm-d"),
+    "pods/proxy get": lambda client: client.pod_get("p", "llm-d", 9090, "metrics"),
+    "pods/proxy create": lambda client: client.pod_post("p", "llm-d", 8000, "v1/completions", {}),
+    "version": lambda client: client.version(),
+}
+
+
+@pytest.mark.parametrize("verb", sorted(CALLS))
+def test_every_verb_that_is_denied_is_named(api: Any, fakes: Any, client: Any, verb: str) -> None:
+    """RBAC may lack any one of them; none is taken for "nothing there", and nothing is asked twice."""
+    api.trouble.append(fakes.Refusal(403, f'x is forbidden: User "u" cannot {verb} resource'))
+    with pytest.raises(ApiProblem) as caught:
+        CALLS[verb](client)
+    assert caught.value.code == "KUBERNETES_FORBIDDEN"
+    assert f'User "u" cannot {verb}' in caught.value.why
+    assert "roles/container.admin" in caught.value.remedy
+    assert len(api.requests) == 1
+
+
+def test_reads_survive_a_server_that_throttles_or_restarts(api: Any, fakes: Any, clock: Any) -> None:
+    client = KubeClient(api, patience=20, clock=clock)
+    api.trouble = [fakes.Refusal(status, "busy") for status in (429, 500, 503)]
+    assert client.objects(POD, "llm-d") == []
+    assert clock.now() - 1000 == 0.5 + 1 + 2
+    api.trouble = [fakes.Refusal(500, "busy") for _ in range(20)]
+    with pytest.raises(ApiProblem):
+        client.get(GATEWAY, "g", "llm-d")
+    assert clock.now() - 1000 <= 3.5 + 20
+
+
+def test_writes_and_a_dead_server_are_not_repeated(api: Any, fakes: Any, clock: Any) -> None:
+    client = KubeClient(api, patience=20, clock=clock)
+    api.trouble = [fakes.Refusal(500, "busy"), fakes.Refusal(500, "busy")]
+    with pytest.raises(ApiProblem):
+        client.annotate(GATEWAY, "g", "llm-d", {"a": "b"})
+    assert len(api.trouble) == 1
+    api.trouble = [ConnectionRefusedError(111, "refused"), ConnectionRefusedError(111, "refused")]
+    with pytest.raises(ApiProblem):
+        client.get(GATEWAY, "g", "llm-d")
+    assert len(api.trouble) == 1
 
 
 def test_no_connection_is_unreachable(api: Any, client: Any) -> None:

@@ -278,6 +278,51 @@ def test_a_failure_keeps_what_was_done_and_the_rerun_finishes(run: Any, helm: Fa
     assert helm.done()[2:] == ["upgrade gaie", "upgrade ms"]
 
 
+def test_an_api_server_that_stumbles_is_asked_again_by_helm(helm: FakeHelm, clock: Any, tmp_path: Path) -> None:
+    answers = [Completed(1, "", "Error: the server is currently unable to handle the request")] * 2
+    wrapped = Helm("helm", lambda *_: answers.pop(0) if answers else Completed(0, "[]"), {}, clock=clock)
+    assert wrapped.releases("llm-d", ["gaie"]) == {}
+    assert clock.now() - 1000 == 3
+    answers = [Completed(1, "", "Error: etcdserver: request timed out")]
+    with pytest.raises(LlmdError) as caught:
+        wrapped.uninstall("gaie", "llm-d")  # a write is not repeated behind anybody's back
+    assert caught.value.code == "KUBERNETES_API_BUSY"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'Error: looks like "https://x/" is not a valid chart repository or cannot be reached: Get "https://x": dial'
+        " tcp: connect: connection refused",
+        'Error: failed to do request: Head "https://registry/v2/x": dial tcp 10.0.0.1:443: i/o timeout',
+        "Error: context deadline exceeded",
+    ],
+)
+def test_a_chart_source_that_does_not_answer_is_not_taken_for_the_cluster(words: str, tmp_path: Path) -> None:
+    wrapped = Helm("helm", lambda *_: Completed(1, "", words), {})
+    with pytest.raises(LlmdError) as caught:
+        wrapped.pull("x", "1.0.0", "https://x/", tmp_path)
+    assert caught.value.code == "HELM_CHART_NOT_FOUND"
+
+
+def test_half_an_upgrade_goes_back_to_what_was_deployed(run: Any, helm: FakeHelm) -> None:
+    run(releases())
+    helm.failures["upgrade ms"] = 'Error: UPGRADE FAILED: services is forbidden: User "u" cannot patch resource'
+    with pytest.raises(LlmdError) as caught:
+        run(releases(replicas=2))
+    assert caught.value.code == "HELM_RBAC_DENIED"
+    assert helm.done()[3:] == ["upgrade ms", "rollback ms"]
+    with pytest.raises(LlmdError):
+        run(releases(replicas=2), atomic=False)
+    assert helm.done()[5:] == ["upgrade ms"]
+    helm.failures["rollback ms"] = "Error: Kubernetes cluster unreachable: connection refused"
+    with pytest.raises(LlmdError) as caught:  # the first failure is the one that is told
+        run(releases(replicas=2))
+    assert caught.value.code == "HELM_RBAC_DENIED"
+    helm.failures.clear()
+    assert run(releases(replicas=2)).changed
+
+
 def test_absent_goes_backwards_and_waits(run: Any, helm: FakeHelm) -> None:
     run(releases())
     report = run(releases(), "absent", check_mode=True)

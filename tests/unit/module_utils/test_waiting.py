@@ -43,7 +43,7 @@ def test_looks_again_until_true_and_reports_each_new_detail_once() -> None:
     )
     assert seen == 3
     assert clock.slept == [2, 2, 2]
-    assert said == ["three: 1 of 3 (0 s)", "three: 2 of 3 (4 s)"]
+    assert said == ["three: 1 of 3 (0 s)", "three: 2 of 3 (4 s)", "three: done (6 s)"]
 
 
 def test_the_last_look_happens_at_the_deadline() -> None:

@@ -118,22 +118,22 @@ def test_global_classes_need_no_proxy_subnet() -> None:
 
 
 def test_translate_problems(gateway: dict[str, Any]) -> None:
-    assert decisions.translate_problem(gateway, [], lambda name: False) is None
+    assert decisions.translate_problem(gateway, [], lambda name: "") is None
     gateway["spec"]["addresses"] = [{"type": "IPAddress", "value": "1.2.3.4"}]
-    found = decisions.translate_problem(gateway, [], lambda name: True)
+    found = decisions.translate_problem(gateway, [], lambda name: "")
     assert found is not None
     assert found.message == (
         'Error GWCER106: Gateway "llm-d/infra-pattern1-inference-gateway" is invalid, err: unsupported address type '
         '"IPAddress", only "NamedAddress" is supported.'
     )
     gateway["spec"]["addresses"] = [{"type": "NamedAddress", "value": "mine"}]
-    assert decisions.translate_problem(gateway, [], lambda name: name == "mine") is None
-    assert decisions.translate_problem(gateway, [], lambda name: False) is not None
+    assert decisions.translate_problem(gateway, [], lambda name: "" if name == "mine" else "no") is None
+    assert decisions.translate_problem(gateway, [], lambda name: "no") is not None
 
 
 def test_a_broken_route_breaks_its_gateway(snap: Snap, gateway: Object, route: Object) -> None:
     bindings = routes.bind_all(snap(gateway, route), gateway, EXTERNAL)
-    found = decisions.translate_problem(gateway, bindings, lambda name: True)
+    found = decisions.translate_problem(gateway, bindings, lambda name: "")
     assert found is not None
     assert found.message.startswith("Error GWCER104: HTTPRoute")
 

@@ -9,7 +9,18 @@ import pytest
 from sandbox.gcp.world import World
 from sandbox.gke import loadbalancer, parts
 from sandbox.gke.compute import Place, place_of, url_plural
-from sandbox.gke.model import CLASSES, Backend, Configuration, Endpoint, HealthCheck, Listener, Match, Picker, Rule
+from sandbox.gke.model import (
+    CLASSES,
+    Backend,
+    Certificate,
+    Configuration,
+    Endpoint,
+    HealthCheck,
+    Listener,
+    Match,
+    Picker,
+    Rule,
+)
 from sandbox.gke.names import Namer
 from sandbox.gke.parts import Planner
 
@@ -191,3 +202,39 @@ def test_descriptions_name_resource_and_cluster(planner: Planner) -> None:
     for part in planner.parts(CONFIG, ZONES, address="203.0.113.1"):
         text: dict[str, Any] = json.loads(part.body["description"])
         assert text["k8sCluster"] == "/projects/llmd-sandbox/locations/us-central1-a/clusters/c1"
+
+
+def test_https_has_a_proxy_and_certificates_of_its_own(planner: Planner) -> None:
+    shown = Certificate("tls", "f1", True, "CHAIN", "KEY"), Certificate("theirs", "f2", False, "C", "K")
+    redirect = replace(RULE, backends=(), filters='[{"type":"RequestRedirect"}]')
+    listeners = (Listener("default", 80, "", (redirect,)), Listener("https", 443, "", (RULE,), True, shown))
+    found = {part.key: part for part in planner.parts(replace(CONFIG, listeners=listeners), ZONES, address="1.2.3.4")}
+    assert families(list(found.values())).count("urlMaps") == 2
+    (made,) = [part for part in found.values() if part.family == "sslCertificates"]
+    assert made.body["certificate"] == "CHAIN"
+    assert "KEY" not in json.dumps([part.body for part in found.values()])
+    (secure,) = [part for part in found.values() if part.family == "targetHttpsProxies"]
+    assert [url.rpartition("/")[2] for url in secure.body["sslCertificates"]] == [made.name, "theirs"]
+    rules = {part.body["portRange"]: part.body["target"] for part in found.values() if part.family == "forwardingRules"}
+    assert rules["443-443"].endswith(f"/targetHttpsProxies/{secure.name}")
+    assert "/targetHttpProxies/" in rules["80-80"]
+    annotations = parts.annotation_values(PLACE, found.values())
+    assert made.name in annotations["networking.gke.io/ssl-certificates"]
+    assert secure.name in annotations["networking.gke.io/target-https-proxies"]
+
+
+def test_reserved_addresses_say_who_uses_them(world: World, planner: Planner) -> None:
+    store, scope = world.compute, "regions/us-central1"
+    store.insert("addresses", scope, {"name": "mine", "address": "203.0.113.9", "status": "RESERVED"})
+    config = replace(CONFIG, named_address="mine")
+    made = planner.parts(config, ZONES, address="203.0.113.9")
+    assert "addresses" not in families(made)  # the reserved one is not the controller's to make
+    loadbalancer.ensure(store, made)
+    loadbalancer.mark_reserved(store)
+    found = store.get("addresses", scope, "mine")
+    assert found is not None
+    assert found["status"] == "IN_USE"
+    assert len(found["users"]) == 1
+    loadbalancer.collect(store, planner, set())
+    loadbalancer.mark_reserved(store)
+    assert (store.get("addresses", scope, "mine") or {})["status"] == "RESERVED"

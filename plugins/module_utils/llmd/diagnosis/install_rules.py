@@ -26,6 +26,9 @@ from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm_errors import e
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.releases import PENDING
 
 GPU = "nvidia.com/gpu"
+HEALTH_MISMATCH = re.compile(r"unknown service|SERVICE_UNKNOWN|NotFound|does not implement the grpc health", re.I)
+# annotations that keep a load balancer of GKE inside the VPC
+INTERNAL = frozenset({"networking.gke.io/load-balancer-type", "cloud.google.com/load-balancer-type"})
 
 
 def namespace(seen: Observation) -> Iterator[Problem]:
@@ -147,6 +150,47 @@ def _deadlock(seen: Observation, pod: Json, events: list[Json]) -> Problem | Non
         if wanted and pod in mine and waits_for_gpu(pod):
             return upgrade_deadlock(workload, mine, events)
     return None
+
+
+def picker_health(seen: Observation) -> Iterator[Problem]:
+    """A picker whose health service has another name than the chart's probes ask for: image and chart are no pair."""
+    for pod in seen.cluster.pods or []:
+        if not is_picker(pod, seen.scope) or is_ready(pod):
+            continue
+        for event in events_of(seen, str(pod["metadata"].get("uid"))):
+            if event.get("reason") == "Unhealthy" and HEALTH_MISMATCH.search(message_of(event)):
+                yield Problem(
+                    "PICKER_HEALTH_MISMATCH",
+                    "The endpoint picker runs, but its chart asks for a health service that it does not have.",
+                    message_of(event),
+                    "Take picker image and pool chart from one profile (llmd_profile).",
+                    f"pod {name_of(pod)}",
+                    fatal=True,
+                )
+                break
+
+
+def direct_services(seen: Observation) -> Iterator[Problem]:
+    """A load balancer straight to the model servers, open to the internet (a warning: it may be wished)."""
+    for service in seen.cluster.services or []:
+        metadata, spec = service.get("metadata") or {}, service.get("spec") or {}
+        chosen = (spec.get("selector") or {}).items()
+        if spec.get("type") != "LoadBalancer" or not chosen or INTERNAL & set(metadata.get("annotations") or {}):
+            continue
+        hit = [
+            pod
+            for pod in seen.cluster.pods or []
+            if is_model_server(pod, seen) and chosen <= (pod["metadata"].get("labels") or {}).items()
+        ]
+        if hit:
+            yield Problem(
+                "DIRECT_SERVICE_PUBLIC",
+                "A public load balancer leads straight to the model servers, past the picker, unauthenticated.",
+                f"Service {metadata.get('name')} of type LoadBalancer selects {name_of(hit[0])}",
+                "Set llmd_direct_service to none or internal and run playbooks/pattern1.yml again; delete a Service"
+                " that is not of this collection.",
+                f"Service {seen.scope.namespace}/{metadata.get('name')}",
+            )
 
 
 def events_of(seen: Observation, uid: str) -> list[Json]:

@@ -37,13 +37,16 @@ RULES: tuple[tuple[str, str, Rule], ...] = (
     ("pods", ERROR, install.workloads),
     ("pods", ERROR, install.pods),
     ("pods", ERROR, install.pool),
+    ("pods", ERROR, install.picker_health),
     ("pods", WARNING, install.scorers),
+    ("pods", WARNING, project.metrics),
     ("gateway", ERROR, traffic.gateway),
     ("route", ERROR, traffic.routes),
     ("backends", ERROR, traffic.policies),
     ("backends", ERROR, traffic.backends),
     ("endpoint", ERROR, traffic.endpoint),
     ("endpoint", WARNING, traffic.bypass),
+    ("endpoint", WARNING, install.direct_services),
 )
 # What these say is usually the doing of something before them.
 CONSEQUENCES = frozenset(

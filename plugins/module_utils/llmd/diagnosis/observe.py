@@ -11,7 +11,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.errors import LlmdError
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession
 from ansible_collections.llmd.gke.plugins.module_utils.inference.http import Answer, Endpoint
 from ansible_collections.llmd.gke.plugins.module_utils.kube.client import KubeClient
-from ansible_collections.llmd.gke.plugins.module_utils.kube.gateways import address_of
+from ansible_collections.llmd.gke.plugins.module_utils.kube.gateways import endpoint_of
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis import read_cluster, read_google
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.parallel import Reads, read_all
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.shapes import Observation, Scope
@@ -35,6 +35,8 @@ class Pass:
         probe: bool = True,
         generate: bool = True,
         base_url: str = "",
+        host_header: str = "",
+        ca_file: str = "",
         clock: Clock | None = None,
     ) -> None:
         self.seen = Observation(scope)
@@ -43,6 +45,8 @@ class Pass:
         self.probe = probe
         self.generate = generate
         self.base_url = base_url
+        self.host_header = host_header
+        self.ca_file = ca_file
         self.clock: Clock = clock or SystemClock()
         self.started = self.clock.now()
         self.ends = self.started + seconds
@@ -115,12 +119,11 @@ class Pass:
 
     def _requests(self) -> dict[str, Callable[[], Any]]:
         """The endpoint's own word, where it has an address: the list of models, and (``generate``) one token."""
-        address = address_of(self.seen.cluster.gateway or {})
-        base = self.base_url or (f"http://{address}" if address else "")
+        base = self.base_url or endpoint_of(self.seen.cluster.gateway or {})
         if not base or not self.probe:
             return {}
         try:
-            endpoint = Endpoint.parse(base)
+            endpoint = Endpoint.parse(base, self.host_header, ca_file=self.ca_file)
         except LlmdError as error:
             self.seen.unread["endpoint"] = error
             return {}

@@ -14,6 +14,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.kube.gateway_causes impor
 from ansible_collections.llmd.gke.plugins.module_utils.kube.problems import Problem
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.shapes import Observation, problem_of
 
+METRICS = "metrics/"
 NETWORK_SERVICES = "networkservices.googleapis.com"
 STARTING = frozenset({"PROVISIONING", "RECONCILING", "STOPPING"})
 
@@ -29,8 +30,25 @@ def unread(seen: Observation) -> Iterator[Problem]:
     for part, error in seen.unread.items():
         if part == "kubernetes" and error.code in ("CLUSTER_NOT_FOUND", "CLUSTER_NOT_READY"):
             continue  # the cluster's own rule says it better
+        if part.startswith(METRICS):
+            continue  # so does that of metrics
         problem = problem_of(error)
         yield Problem(problem.code, problem.what, problem.why, problem.remedy, problem.where or part, True, part)
+
+
+def metrics(seen: Observation) -> Iterator[Problem]:
+    """Metrics that a pod refuses to show: the API server passes the pod's own refusal on."""
+    for part, error in seen.unread.items():
+        if part.startswith(METRICS):
+            yield Problem(
+                "METRICS_UNREADABLE",
+                "The metrics of a pod cannot be read.",
+                error.why or error.what,
+                "A picker that asks for a token shows them to nobody through the API server: switch that off"
+                " (inferenceExtension.monitoring.prometheus.auth.enabled: false, as the profiles do). Else the identity"
+                " needs get on pods/proxy.",
+                f"pod {seen.scope.namespace}/{part.removeprefix(METRICS)}",
+            )
 
 
 def services(seen: Observation) -> Iterator[Problem]:

@@ -43,6 +43,8 @@ def observation_spec(**own: Any) -> dict[str, Any]:
             scorers={"type": "dict", "default": {}},
             minimum_version={"type": "str", "default": ""},
             base_url={"type": "str", "default": ""},
+            host_header={"type": "str", "default": ""},
+            ca_file={"type": "path"},
             probe={"type": "bool", "default": True},
             timeout={"type": "float", "default": 9},
             **own,
@@ -81,7 +83,7 @@ def connect(params: Mapping[str, Any], session: GoogleSession | None, scope: Sco
     """A client for the cluster: from the options, else through the Google API, the token in memory only."""
     given = any(params.get(name) for name in ("kubeconfig", "host")) or os.environ.get("K8S_AUTH_KUBECONFIG")
     if given or session is None:
-        return client_from_params(dict(params), REQUEST_SECONDS)
+        return client_from_params(dict(params), REQUEST_SECONDS, patience=0)
     access = cluster_access(session, where_of(scope))
     cluster: dict[str, str] = {"server": access.host}
     if access.ca_cert:
@@ -94,7 +96,7 @@ def connect(params: Mapping[str, Any], session: GoogleSession | None, scope: Sco
         "users": [{"name": "c", "user": {"token": access.token}}],
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
     }
-    return client_from_params({"kubeconfig": document}, REQUEST_SECONDS)
+    return client_from_params({"kubeconfig": document}, REQUEST_SECONDS, patience=0)
 
 
 def observe(params: Mapping[str, Any], *, generate: bool = True) -> tuple[Observation, Pass]:
@@ -114,6 +116,8 @@ def observe(params: Mapping[str, Any], *, generate: bool = True) -> tuple[Observ
         probe=bool(params["probe"]),
         generate=generate,
         base_url=params["base_url"],
+        host_header=params["host_header"],
+        ca_file=params["ca_file"] or "",
     )
     if trouble is not None:
         look.seen.unread["google_cloud"] = trouble

@@ -29,13 +29,17 @@ options:
     type: str
     required: true
   host_header:
-    description: Host header to send, for routes that are bound to a hostname.
+    description: Host header to send, for routes that are bound to a hostname; with an https address also the name that
+      the certificate is made out to.
     type: str
     default: ''
   validate_endpoint_certs:
     description: Check the endpoint's certificate, with an https address.
     type: bool
     default: true
+  ca_file:
+    description: CA certificates (PEM) to check it against, by default the system's.
+    type: path
   namespace:
     description: Namespace of the servers.
     type: str
@@ -177,10 +181,15 @@ def names_of(given: dict[str, Any]) -> Names:
 
 
 def sender(params: dict[str, Any]) -> Send:
-    endpoint = Endpoint.parse(params["base_url"], params["host_header"])
+    endpoint = Endpoint.parse(
+        params["base_url"],
+        params["host_header"],
+        ca_file=params["ca_file"] or "",
+        verify=params["validate_endpoint_certs"],
+    )
 
     def send(method: str, path: str, document: dict[str, Any] | None = None, *, timeout: float = 60) -> Answer:
-        return endpoint.send(method, path, document, timeout=timeout, verify=params["validate_endpoint_certs"])
+        return endpoint.send(method, path, document, timeout=timeout)
 
     return send
 
@@ -234,6 +243,7 @@ def main() -> None:
             base_url={"type": "str", "required": True},
             host_header=text,
             validate_endpoint_certs={"type": "bool", "default": True},
+            ca_file={"type": "path"},
             namespace={"type": "str", "required": True},
             model={"type": "str", "required": True},
             group=text,

@@ -23,13 +23,17 @@ options:
     type: str
     required: true
   host_header:
-    description: Host header to send, for routes that are bound to a hostname.
+    description: Host header to send, for routes that are bound to a hostname; with an https address also the name that
+      the certificate is made out to.
     type: str
     default: ''
   validate_endpoint_certs:
     description: Check the endpoint's certificate, with an https address.
     type: bool
     default: true
+  ca_file:
+    description: CA certificates (PEM) to check it against, by default the system's.
+    type: path
   namespace:
     description: Namespace of the pools.
     type: str
@@ -162,10 +166,15 @@ def work(module: Any, report: dict[str, Any]) -> dict[str, Any]:
     params = module.params
     if module.check_mode and not urlsplit(params["base_url"]).hostname:
         return {**report, "skipped": True, "passed": True}
-    endpoint = Endpoint.parse(params["base_url"], params["host_header"])
+    endpoint = Endpoint.parse(
+        params["base_url"],
+        params["host_header"],
+        ca_file=params["ca_file"] or "",
+        verify=params["validate_endpoint_certs"],
+    )
 
     def send(method: str, path: str, document: dict[str, Any] | None = None, *, timeout: float = 60) -> Answer:
-        return endpoint.send(method, path, document, timeout=timeout, verify=params["validate_endpoint_certs"])
+        return endpoint.send(method, path, document, timeout=timeout)
 
     plan = Plan(
         requests=params["requests"],
@@ -199,6 +208,7 @@ def main() -> None:
             base_url={"type": "str", "required": True},
             host_header={"type": "str", "default": ""},
             validate_endpoint_certs={"type": "bool", "default": True},
+            ca_file={"type": "path"},
             namespace={"type": "str", "required": True},
             rules={"type": "list", "elements": "dict", "required": True, "options": rule},
             requests={"type": "int", "default": 500},

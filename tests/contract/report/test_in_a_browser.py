@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.llmd.gke.plugins.filter.report_page import report_page
 
-from tests.report_document import document
+from tests.unit.plugins.report_document import document
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from ansible_collections.llmd.gke.plugins.filter.cost_estimate import cost_estimate
@@ -12,7 +14,13 @@ from ansible_collections.llmd.gke.plugins.filter.report_page import report_page
 from ansible_collections.llmd.gke.plugins.filter.run_stages import run_stages
 from ansible_collections.llmd.gke.plugins.plugin_utils import report_drawing
 
-from tests.report_document import backend, document
+_PATH = Path(__file__).with_name("report_document.py")  # by its path: ansible-test has packages of its own
+_SPEC = importlib.util.spec_from_file_location("llmd_gke_report_document", _PATH)
+assert _SPEC is not None
+assert _SPEC.loader is not None
+_MODULE = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_MODULE)
+backend, document = _MODULE.backend, _MODULE.document
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 

@@ -43,4 +43,8 @@ def test(tools: Tools, scenarios: Sequence[str]) -> int:
     command = ["molecule", "test", *chosen, "--report"]
     program = tools.venv("ansible") / "bin" / "molecule"
     sys.stdout.flush()
+    # A run that was killed leaves word that its sandbox is up; `create` would believe it.
+    forget = subprocess.run([str(program), "reset", "--all"], cwd=REPOSITORY, env=environment, check=False)
+    if forget.returncode != 0:
+        return forget.returncode
     return subprocess.run([str(program), *command[1:]], cwd=REPOSITORY, env=environment, check=False).returncode

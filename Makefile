@@ -6,6 +6,7 @@ ARGS ?=
 # Two files at a time, the long ones first: a sandbox test mostly waits.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 UP ?=
+PATTERN ?= 1
 LEFTOVERS := .ansible .mypy_cache .pytest_cache .ruff_cache collections/ansible_collections artifacts build dist *.tar.gz
 
 .DEFAULT_GOAL := help
@@ -16,8 +17,8 @@ LEFTOVERS := .ansible .mypy_cache .pytest_cache .ruff_cache collections/ansible_
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' $(ROOT)/Makefile | expand -t 16
 
-demo: sandbox ## the whole job on this machine: sandbox up, then playbooks/pattern1.yml (ARGS="..." for ansible-playbook)
-	@$(RUN) ansible-playbook playbooks/pattern1.yml $(ARGS)
+demo: sandbox ## the whole job on this machine: sandbox up, then playbooks/pattern1.yml (PATTERN=2 to 5, ARGS="..." for ansible-playbook)
+	@$(RUN) ansible-playbook playbooks/pattern$(PATTERN).yml $(ARGS)
 
 test: tools gates ## every test: sandbox (root), contract and unit, in one pytest run (ARGS="..." for pytest)
 	@$(RUN) python -m pytest $(SIDE_BY_SIDE) tests/sandbox tests/contract tests/unit $(ARGS)

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = ROOT / "docs/errors/kubernetes.md"
 MODULES = ("gateway_crds", "helm_releases", "gateway_reconcile", "backend_health", "inference_probe", "routing_proof")
-MODULES += ("model_routing", "layout_proof")
+MODULES += ("model_routing", "layout_proof", "routing_comparison")
 FOLDERS = ("kube", "inference")
 # upper-case words in the sources that are no codes
 OTHERS = {"AUTH_ARG_SPEC", "CERTIFICATE_VERIFY_FAILED", "HF_TOKEN", "GPUS_ALL_REGIONS"}

@@ -285,6 +285,18 @@ def check_profile(pattern: Mapping[str, Any], profile: Mapping[str, Any]) -> Non
         )
 
 
+def check_precise(pattern: Mapping[str, Any], profile: Mapping[str, Any]) -> None:
+    """Whether these servers can tell the picker what they have cached. Raises ConfigurationError."""
+    if "precise" in profile["picker"] and pattern["workload"] == "deployment":
+        return
+    raise ConfigurationError(
+        f"Precise prefix routing is not to be had with {pattern['name']} and profile {profile['name']}.",
+        code="PATTERN_NOT_IN_PROFILE",
+        where="llmd_precise_prefix",
+        remedy="Use it with llm-d-0.6 and pattern1, pattern2 or pattern3, or set llmd_precise_prefix: false.",
+    )
+
+
 def make_plan(
     pattern: Mapping[str, Any],
     profile: Mapping[str, Any],
@@ -293,6 +305,9 @@ def make_plan(
 ) -> Json:
     """The whole plan. settings: release, model, gpu, and the defaults of an entry. Raises ConfigurationError."""
     check_profile(pattern, profile)
+    precise = bool(settings.get("precise"))
+    if precise:
+        check_precise(pattern, profile)
     entries = chosen_models(pattern, models, str(settings["model"]))
     check_entries(entries)
     servers = []
@@ -316,6 +331,7 @@ def make_plan(
         "title": pattern["title"],
         "workload": pattern["workload"],
         "router": pattern["router"],
+        "precise": precise,
         "proofs": list(pattern["proofs"]),
         "release": release,
         "servers": servers,

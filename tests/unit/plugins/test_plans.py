@@ -172,3 +172,11 @@ def test_adapters_reach_the_model_server() -> None:
     assert server["args"] == ["--enable-lora", "--lora-modules", "sql=org/sql"]
     with pytest.raises(AnsibleError, match="MODELS_INVALID"):
         plan("pattern1", [{"name": GEMMA, "adapters": [{"name": "sql"}]}])
+
+
+def test_precise_prefixes_want_a_version_that_knows_them() -> None:
+    assert plan("pattern3", profile="llm-d-0.6", precise=True)["precise"]
+    assert not plan("pattern3")["precise"]
+    for pattern, profile in (("pattern3", "llm-d-0.4"), ("pattern5", "llm-d-0.6")):
+        with pytest.raises(AnsibleError, match="PATTERN_NOT_IN_PROFILE"):
+            plan(pattern, profile=profile, precise=True)

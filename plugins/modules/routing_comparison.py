@@ -35,6 +35,9 @@ options:
     description: Check the endpoint's certificate, with an https address.
     type: bool
     default: true
+  ca_file:
+    description: CA certificates (PEM) to check it against, by default the system's.
+    type: path
   namespace:
     description: Namespace of the pool.
     type: str
@@ -146,10 +149,12 @@ from ansible_collections.llmd.gke.plugins.module_utils.kube.running import run
 
 
 def sender(params: dict[str, Any], host: str) -> Send:
-    endpoint = Endpoint.parse(params["base_url"], host)
+    endpoint = Endpoint.parse(
+        params["base_url"], host, ca_file=params["ca_file"] or "", verify=params["validate_endpoint_certs"]
+    )
 
     def send(method: str, path: str, document: dict[str, Any] | None = None, *, timeout: float = 60) -> Answer:
-        return endpoint.send(method, path, document, timeout=timeout, verify=params["validate_endpoint_certs"])
+        return endpoint.send(method, path, document, timeout=timeout)
 
     return send
 
@@ -186,6 +191,7 @@ def main() -> None:
             host_header={"type": "str", "default": ""},
             round_robin_host=name,
             validate_endpoint_certs={"type": "bool", "default": True},
+            ca_file={"type": "path"},
             namespace=name,
             pool=name,
             model=name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -38,13 +39,12 @@ def test(tools: Tools, scenarios: Sequence[str]) -> int:
             "give it a folder in extensions/molecule with molecule.yml and verify.yml (its README says how)",
         )
     kept = {name: os.environ[name] for name in _KEPT if os.environ.get(name)}
-    environment = tools.environment("ansible", **{"LLMD_SANDBOX_NAME": SANDBOX, **kept})
+    # molecule's own state: a run that was killed leaves word that its sandbox is up, and `create` would believe it.
+    state = tools.folder / "molecule"
+    shutil.rmtree(state, ignore_errors=True)
+    environment = tools.environment("ansible", **{"LLMD_SANDBOX_NAME": SANDBOX, "ANSIBLE_HOME": str(state), **kept})
     chosen = [word for name in scenarios for word in ("--scenario-name", name)] or ["--all"]
     command = ["molecule", "test", *chosen, "--report"]
     program = tools.venv("ansible") / "bin" / "molecule"
     sys.stdout.flush()
-    # A run that was killed leaves word that its sandbox is up; `create` would believe it.
-    forget = subprocess.run([str(program), "reset", "--all"], cwd=REPOSITORY, env=environment, check=False)
-    if forget.returncode != 0:
-        return forget.returncode
     return subprocess.run([str(program), *command[1:]], cwd=REPOSITORY, env=environment, check=False).returncode

@@ -20,6 +20,7 @@ REAL_SECONDS: dict[str, float] = {
     "node-pool-resize": 120,
     "node-pool-delete": 120,
     # The cluster autoscaler's own settings on GKE.
+    "autoscaler-scan": 10,
     "autoscaler-unneeded": 600,
     "autoscaler-delay-after-add": 600,
     "autoscaler-backoff": 300,

@@ -29,6 +29,8 @@ SOURCE = "cluster-autoscaler"
 # nodes away from those who are about to use them.
 SHORTEST_IDLE = 120.0
 SHORTEST_BACKOFF = 10.0
+# The real one looks every ten seconds: a pod that waits a moment for its predecessor's GPU buys nothing.
+SHORTEST_WAIT = 3.0
 REPEAT = 60.0  # seconds after which a refusal is told again
 DRAIN = 120.0  # seconds that pods get to end before their node goes all the same
 STARTING = "node.kubernetes.io/"  # taints that Kubernetes itself puts on a node that is not ready yet
@@ -39,6 +41,7 @@ _TICK = 1.0
 class Memory:
     """What the autoscaler keeps between two looks. Times are of its clock."""
 
+    waiting_since: dict[str, float] = field(default_factory=dict)  # pod's uid -> when it was first seen to wait
     idle_since: dict[str, float] = field(default_factory=dict)
     coming: dict[str, int] = field(default_factory=dict)  # nodes under way, by pool
     backoff: dict[tuple[str, str], float] = field(default_factory=dict)  # (pool, zone) -> until
@@ -111,11 +114,19 @@ class Autoscaler:
         objects = self._cache.snapshot()
         pods, items = list(objects["Pod"].values()), {name: item for (_, name), item in objects["Node"].items()}
         waiting = [pod for pod in pods if scheduling.unschedulable(pod) and scheduling.counts(pod)]
-        if waiting:
-            self._grow(waiting, pods, items, pools)
+        if patient := self._patient(waiting):
+            self._grow(patient, pods, items, pools)
         self._shrink(pods, items, pools, bool(waiting))
 
     # --- growing -----------------------------------------------------------------------------------------------
+
+    def _patient(self, waiting: list[Object]) -> list[Object]:
+        """Those that have waited for as long as the autoscaler takes to notice."""
+        now, since = self._clock(), self._memory.waiting_since
+        by_uid = {str(pod["metadata"].get("uid")): pod for pod in waiting}
+        self._memory.waiting_since = {uid: since.get(uid, now) for uid in by_uid}
+        least = max(self._timing.seconds("autoscaler-scan"), SHORTEST_WAIT)
+        return [by_uid[uid] for uid, begun in self._memory.waiting_since.items() if now - begun >= least]
 
     def _grow(
         self, waiting: list[Object], pods: list[Object], items: dict[str, Object], pools: list[ScalingPool]

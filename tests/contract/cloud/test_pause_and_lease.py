@@ -69,6 +69,16 @@ def test_a_half_done_pause_keeps_its_first_memory(emulated: Any, made: Module) -
     assert made("gke_pause", **WHERE, state="running")["pools"]["gpu-pool"] == RUNNING
 
 
+def test_a_resume_without_quota_is_named_and_loses_nothing(emulated: Any, made: Module) -> None:
+    made("gke_pause", **WHERE, state="paused")
+    emulated.plant(name="gpu-quota", limit=0)
+    refused = made("gke_pause", **WHERE, state="running")
+    assert refused["error"]["code"] == "QUOTA_EXCEEDED"
+    assert "llmd-paused-pool-gpu-pool" in labels(emulated)
+    emulated.control("faults", verb="DELETE")
+    assert made("gke_pause", **WHERE, state="running")["pools"]["gpu-pool"] == RUNNING
+
+
 def test_somebody_elses_cluster_is_refused(emulated: Any, made: Module) -> None:
     other = {**WHERE, "deployment": "pattern2"}
     assert made("gke_pause", **other, state="paused")["error"]["code"] == "CLUSTER_NOT_OURS"

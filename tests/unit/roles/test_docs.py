@@ -135,3 +135,17 @@ def test_the_example_inventory_lists_every_variable() -> None:
     options = set(loaded(ROOT / "roles/llmd/meta/argument_specs.yml")["argument_specs"]["main"]["options"])
     listed = re.findall(r"^(?:# )?(llmd_\w+):", text_of(ROOT / "inventories/example/group_vars/llmd.yml"), re.MULTILINE)
     assert sorted(options - set(listed)) == []
+
+
+def test_the_changelog_is_the_same_in_both_forms() -> None:
+    """changelogs/ is what antsibull reads, CHANGELOG.md what people read: the same entries, the same words."""
+    releases = loaded(ROOT / "changelogs/changelog.yaml")["releases"]
+    sections = [changes for release in releases.values() for changes in release["changes"].values()]
+    told = [entry for entries in sections for entry in ([entries] if isinstance(entries, str) else entries)]
+    blocks = re.split(r"\n(?=- )|\n\n", text_of(ROOT / "CHANGELOG.md"))
+    read = [block for block in blocks if block.strip() and not block.startswith("#")]
+
+    def plain(text: str) -> str:
+        return " ".join(text.removeprefix("- ").replace("`", "").split())
+
+    assert sorted(map(plain, read)) == sorted(map(plain, told))

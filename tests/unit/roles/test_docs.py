@@ -28,6 +28,8 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 PLAYBOOK = re.compile(r"\bplaybooks/([a-z0-9_]+\.yml)")
 SHARED = re.compile(r"(?<![\w./-])llmd_[a-z0-9]\w*(?<!_)(?![\w*])")
 GIVEN = re.compile(r"-e '?\{?\"?([a-z_]+)\"?[=:]")
+YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+TARGET = re.compile(r"(?:`|^)make ([a-z-]+)", re.MULTILINE)
 OWN = re.compile(r"`([a-z]\w*_\w+)[:=`.]")
 WORD = re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]*[A-Z0-9]\b")
 CODE = re.compile(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)`")
@@ -115,6 +117,19 @@ def test_error_codes_are_known(document: Path) -> None:
     if document.is_relative_to(ROOT / "docs/errors"):  # tests of their own compare these with the code
         return
     assert sorted(set(CODE.findall(text_of(document))) - known_codes()) == []
+
+
+@each_document
+def test_blocks_of_yaml_can_be_read(document: Path) -> None:
+    for block in YAML_BLOCK.findall(text_of(document)):
+        assert isinstance(yaml.load(block, Loader=LOADER), dict | list), block
+
+
+@pytest.mark.skipif(bool(LEFT_OUT), reason="the built archive has no Makefile")
+@each_document
+def test_make_targets_are_there(document: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+    assert sorted(set(TARGET.findall(text_of(document))) - targets) == []
 
 
 def test_every_page_is_in_the_index() -> None:

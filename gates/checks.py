@@ -14,8 +14,8 @@ from sandbox.toolchain.venvs import CORES
 
 # What may end up in the archive (a test compares): checks of the archive depend on these and on nothing else.
 SHIPPED = (
-    *("CHANGELOG.md", "LICENSE", "README.md", "galaxy.yml", "changelogs", "collections", "docs", "extensions"),
-    *("inventories", "tests/prometheus.py"),
+    *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md", "galaxy.yml", "changelogs"),
+    *("collections", "docs", "extensions", "inventories", "tests/prometheus.py"),
     *("meta", "playbooks", "plugins", "roles", "tests/unit", "execution-environment.yml"),
 )
 _CONFIGURATION = ("pyproject.toml", ".ansible-lint", ".yamllint")

@@ -22,7 +22,8 @@ LIBRARY = "plugins/module_utils"
 # The tests of the sandbox's own parts say nothing about the library.
 _TESTS = "tests/unit"
 _COPIED = ("plugins", "tests", "roles", "playbooks", "meta", "docs", "inventories", "changelogs", "galaxy.yml",
-           "pyproject.toml", "sandbox", "gates", "awx", "README.md", "extensions")  # fmt: skip
+           "pyproject.toml", "sandbox", "gates", "awx", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md",
+           "execution-environment.yml", "extensions")  # fmt: skip
 
 
 @dataclass(frozen=True)

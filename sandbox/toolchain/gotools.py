@@ -1,4 +1,8 @@
-"""The Go programs: each folder of ``go/`` is a module whose go.mod and go.sum pin everything that goes in."""
+"""The Go programs: each folder of ``go/`` is a module whose go.mod and go.sum pin everything that goes in.
+
+One module holds nearly all of them, so that each library has one version and is compiled once: client-go and its like
+are most of what helm, kwok and CoreDNS are made of, too.
+"""
 
 from __future__ import annotations
 
@@ -49,21 +53,25 @@ _HELM_FLAGS = " ".join(
 
 @dataclass(frozen=True)
 class GoTool:
-    """One module folder. ``packages`` by import path (``.``: its own main), each giving the binary of ``binaries``."""
+    """Programs of one module.
+
+    ``packages`` by import path (``./x``: a main of ours), each giving the binary of the same place in ``binaries``.
+    """
 
     name: str
     packages: tuple[str, ...]
     binaries: tuple[str, ...]
     ldflags: str = ""
     flags: tuple[str, ...] = ()
+    module: str = "kubernetes"
 
     @property
     def folder(self) -> Path:
-        return MODULES / self.name
+        return MODULES / self.module
 
     def sources(self) -> list[Path]:
-        found = [self.folder / "go.mod", self.folder / "go.sum", *self.folder.glob("*.go")]
-        return [path for path in found if path.is_file()]
+        own = [path for package in self.packages if package[0] == "." for path in (self.folder / package).glob("*.go")]
+        return [path for path in (self.folder / "go.mod", self.folder / "go.sum", *own) if path.is_file()]
 
     def arguments(self) -> list[str]:
         """Arguments of ``go build`` but for the output. -pgo=off: Kubernetes' profiles double the build time."""
@@ -82,9 +90,9 @@ _KUBERNETES_PROGRAMS = (
 
 # The quick ones first: helm and pause are what the charts and images wait for.
 GO_TOOLS = (
-    GoTool("pause", (".",), ("pause",)),
+    GoTool("pause", (".",), ("pause",), module="pause"),
     GoTool("helm", ("helm.sh/helm/v3/cmd/helm",), ("helm",), _HELM_FLAGS),
-    GoTool("etcd", (".",), ("etcd",)),
+    GoTool("etcd", ("./etcd",), ("etcd",)),
     GoTool("kwok", ("sigs.k8s.io/kwok/cmd/kwok", "sigs.k8s.io/kwok/cmd/kwokctl"), ("kwok", "kwokctl")),
     GoTool(
         "kubernetes",
@@ -92,7 +100,7 @@ GO_TOOLS = (
         _KUBERNETES_PROGRAMS,
         _KUBERNETES_FLAGS,
     ),
-    GoTool("coredns", ("github.com/coredns/coredns",), ("coredns",)),
+    GoTool("coredns", ("./coredns",), ("coredns",)),
 )
 
 

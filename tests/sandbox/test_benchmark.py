@@ -96,6 +96,31 @@ def test_a_later_run_is_compared_with_the_last(deployed: Sandbox) -> None:
     assert "gateway at 4 since" in run.output
 
 
+def test_the_load_generator_of_the_model_image_as_a_job(deployed: Sandbox) -> None:
+    """The Job, its limits and its way to the Gateway are real; the program in the image is the sandbox's stand-in."""
+    run = deployed.playbook(BENCHMARK, benchmark_engine="vllm", **QUICK)
+    assert run.rc == 0, run.output[-6000:]
+    assert run.count("changed") == 0
+    report = deployed.artifact("benchmark/benchmark.json")
+    assert report["engine"]["name"] == "vllm"
+    (result,) = report["results"]
+    assert result["target"] == "gateway (vllm)"
+    assert result["requests"]["ok"] == 40
+    assert result["tokens"]["output"] == 40 * 16
+    assert result["own"]["ttft.p50"] > 0
+    for kind in ("jobs", "configmaps", "pods"):
+        assert not [one for one in kubernetes(deployed, kind) if "benchmark" in one["metadata"]["name"]], kind
+
+
+def test_a_job_whose_model_does_not_exist_tells_why_and_is_gone(deployed: Sandbox) -> None:
+    more = {**QUICK, "benchmark_engine_timeout": 120}
+    run = deployed.playbook(BENCHMARK, benchmark_engine="vllm", benchmark_model="no/such-model", **more)
+    assert run.rc != 0
+    assert "ENGINE_FAILED" in run.output, run.output[-3000:]
+    assert "Initial test run failed" in run.output
+    assert not [one for one in kubernetes(deployed, "jobs") if "benchmark" in one["metadata"]["name"]]
+
+
 # --- monitoring -------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from html import escape
 
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 28, 44
-COLOURS = 6
+COLOURS = 8
 ROW = 34
 MOST_POINTS = 1500
 

@@ -18,9 +18,10 @@ from ansible_collections.llmd.gke.plugins.module_utils.benchmark.shapes import L
 BOUNDS = (("at_least", "≥"), ("at_most", "≤"))
 STYLE = """
 :root{color-scheme:light dark;--back:#f6f7f9;--card:#fff;--ink:#1d2733;--soft:#66717f;--rule:#e3e7ec;--good:#1b7f4d;
---bad:#b3261e;--open:#8a6100;--c0:#1668a8;--c1:#c4512d;--c2:#3f8f4f;--c3:#7d5ba6;--c4:#a97c00;--c5:#5b6673}
+--bad:#b3261e;--open:#8a6100;--c0:#1668a8;--c1:#c4512d;--c2:#3f8f4f;--c3:#7d5ba6;--c4:#a97c00;--c5:#5b6673;--c6:#c2417c;--c7:#1c8c8c}
 @media(prefers-color-scheme:dark){:root{--back:#12161b;--card:#1b2129;--ink:#e6eaef;--soft:#98a3b0;--rule:#2d3641;
---good:#5fd39a;--bad:#ff8a80;--open:#f0c55b;--c0:#64b5f6;--c1:#ff9e7a;--c2:#81cf8e;--c3:#c3a2ec;--c4:#e5c055;--c5:#aab4c0}}
+--good:#5fd39a;--bad:#ff8a80;--open:#f0c55b;--c0:#64b5f6;--c1:#ff9e7a;--c2:#81cf8e;--c3:#c3a2ec;--c4:#e5c055;--c5:#aab4c0;
+--c6:#f48fb1;--c7:#67d0d0}}
 *{box-sizing:border-box}
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--back);max-width:1280px;margin:0 auto;
 padding:1.6em 1.2em 3em}
@@ -36,9 +37,10 @@ td:first-child,th:first-child,td.words{text-align:left}td.words{white-space:norm
 small{color:var(--soft)}figure{margin:0}figcaption{font-weight:600}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(460px,100%),1fr));gap:1em}
 svg{width:100%;height:auto;display:block}svg text{font-size:11px;fill:var(--soft)}
-.legend span{font-size:.82em;font-weight:600;margin-right:1em;white-space:nowrap}
+.legend{display:flex;flex-wrap:wrap}.legend span{font-size:.82em;font-weight:600;margin-right:1em;white-space:nowrap}
 .legend span:before{content:"\\25CF\\00A0"}
 .s0{color:var(--c0)}.s1{color:var(--c1)}.s2{color:var(--c2)}.s3{color:var(--c3)}.s4{color:var(--c4)}.s5{color:var(--c5)}
+.s6{color:var(--c6)}.s7{color:var(--c7)}
 .line{stroke:currentColor;fill:none;stroke-width:2}.dot{fill:currentColor;fill-opacity:.75}
 .even{color:var(--soft)}.later{color:var(--bad)}.sooner{color:var(--good)}
 .grid{stroke:var(--rule)}.axis{stroke:var(--ink)}.missed,.worse{color:var(--bad)}.met,.better{color:var(--good)}

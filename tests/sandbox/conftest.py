@@ -89,13 +89,14 @@ class Sandbox:
         done = subprocess.run(
             self.playbook_command(playbook, *arguments, **variables),
             env=self.environment_of(playbook),
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,  # warnings where they were said, not after everything else
             text=True,
             timeout=timeout,
             check=False,
             cwd=self.home,
         )
-        run = Run(done.returncode, done.stdout + done.stderr, time.monotonic() - started)
+        run = Run(done.returncode, done.stdout, time.monotonic() - started)
         self.runs.append(run)
         return run
 

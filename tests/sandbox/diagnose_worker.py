@@ -39,7 +39,7 @@ GATEWAY, PICKER = "infra-pattern1-inference-gateway", "gaie-pattern1-epp"
 CREDENTIALS = Path(os.environ["GOOGLE_APPLICATION_CREDENTIALS"]).parent
 CONTROL = "http://192.0.2.10/control"
 TOKENS = ("hf_sandbox", "hf_not_accepted", "hf_refused")
-PATIENCE = 40.0
+PATIENCE = 120.0
 
 
 def kubectl(*words: str, document: Any = None, check: bool = True) -> str:

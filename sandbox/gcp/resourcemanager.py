@@ -92,7 +92,7 @@ def set_policy(call: Call) -> Json:
     if not isinstance(policy, dict):
         raise invalid_argument("Policy is required.")
     with call.world.mutate():
-        if policy.get("etag") and policy["etag"] != call.world.policy["etag"]:
+        if policy.get("etag") and _bytes(policy["etag"]) != _bytes(call.world.policy["etag"]):
             raise ApiError(409, _RACE, "ABORTED", "aborted")
         for binding in policy.get("bindings", []):
             _check_binding(call, binding)
@@ -103,6 +103,15 @@ def set_policy(call: Call) -> Json:
         bindings = given["bindings"] if "bindings" in given else call.world.policy["bindings"]
         conditional = any(binding.get("condition") for binding in bindings)
         return call.world.set_policy({**call.world.policy, **given, "version": 3 if conditional else 1})
+
+
+def _bytes(text: str) -> bytes:
+    """A bytes field of JSON: proto3 takes base64's two alphabets, with or without padding (gcloud sends the other)."""
+    plain = str(text).translate(str.maketrans("-_", "+/")).rstrip("=")
+    try:
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except ValueError as error:
+        raise invalid_argument(f'Base64 decoding failed for "{text}"') from error
 
 
 def _check_binding(call: Call, binding: Json) -> None:

@@ -39,7 +39,7 @@ GATEWAY, PICKER = "infra-pattern1-inference-gateway", "gaie-pattern1-epp"
 CREDENTIALS = Path(os.environ["GOOGLE_APPLICATION_CREDENTIALS"]).parent
 CONTROL = "http://192.0.2.10/control"
 TOKENS = ("hf_sandbox", "hf_not_accepted", "hf_refused")
-PATIENCE = 120.0
+PATIENCE = 60.0
 
 
 def kubectl(*words: str, document: Any = None, check: bool = True) -> str:
@@ -153,7 +153,9 @@ def server_pod(template: dict[str, Any], name: str, **changes: Any) -> dict[str,
     if changes.get("model"):
         text = json.dumps(container).replace("google/gemma-2b-it", changes["model"])
         spec["containers"][0] = json.loads(text)
-    labels = {"llm-d.ai/inferenceServing": "true", "planted": "yes"}
+    # What the pool selects by, the model's among them, but no pod of the Deployment: that would be its update.
+    labels = {**template["metadata"]["labels"], "planted": "yes"}
+    del labels["llm-d.ai/role"]
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}
 
 

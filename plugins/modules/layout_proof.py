@@ -157,7 +157,7 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, InferenceError
-from ansible_collections.llmd.gke.plugins.module_utils.inference.http import Answer, Endpoint, Send
+from ansible_collections.llmd.gke.plugins.module_utils.inference.http import sender
 from ansible_collections.llmd.gke.plugins.module_utils.inference.layout import LAYOUTS, Apart, Groups, Names, Plan
 from ansible_collections.llmd.gke.plugins.module_utils.inference.picker import Picker
 from ansible_collections.llmd.gke.plugins.module_utils.inference.routing import Claim
@@ -180,25 +180,11 @@ def names_of(given: dict[str, Any]) -> Names:
         ) from error
 
 
-def sender(params: dict[str, Any]) -> Send:
-    endpoint = Endpoint.parse(
-        params["base_url"],
-        params["host_header"],
-        ca_file=params["ca_file"] or "",
-        verify=params["validate_endpoint_certs"],
-    )
-
-    def send(method: str, path: str, document: dict[str, Any] | None = None, *, timeout: float = 60) -> Answer:
-        return endpoint.send(method, path, document, timeout=timeout)
-
-    return send
-
-
 def claims_of(module: Any) -> tuple[list[Claim], bool]:
     """The claims, and whether a pod was taken away for them."""
     params, client = module.params, client_from_params(module.params)
     plan = Plan(params["model"], params["requests"], params["characters"], request_timeout=params["request_timeout"])
-    shared = (sender(params), client, params["namespace"], plan, names_of(params["names"]))
+    shared = (sender(params, params["host_header"]), client, params["namespace"], plan, names_of(params["names"]))
     if params["layout"] == "disaggregated":
         picker = Picker(client, params["namespace"], params["picker_selector"], params["picker_metrics_port"])
         return Apart(*shared).run(params["labels"], picker), False

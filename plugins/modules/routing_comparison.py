@@ -140,23 +140,12 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmd.gke.plugins.module_utils.inference.comparison import Comparison, Way, Workload
-from ansible_collections.llmd.gke.plugins.module_utils.inference.http import Answer, Endpoint, Send
+from ansible_collections.llmd.gke.plugins.module_utils.inference.http import sender
 from ansible_collections.llmd.gke.plugins.module_utils.inference.routing import pods_or_error
 from ansible_collections.llmd.gke.plugins.module_utils.inference.routing_witness import Pool
 from ansible_collections.llmd.gke.plugins.module_utils.kube.arguments import kube_argument_spec
 from ansible_collections.llmd.gke.plugins.module_utils.kube.client import client_from_params
 from ansible_collections.llmd.gke.plugins.module_utils.kube.running import run
-
-
-def sender(params: dict[str, Any], host: str) -> Send:
-    endpoint = Endpoint.parse(
-        params["base_url"], host, ca_file=params["ca_file"] or "", verify=params["validate_endpoint_certs"]
-    )
-
-    def send(method: str, path: str, document: dict[str, Any] | None = None, *, timeout: float = 60) -> Answer:
-        return endpoint.send(method, path, document, timeout=timeout)
-
-    return send
 
 
 def work(module: Any) -> dict[str, Any]:

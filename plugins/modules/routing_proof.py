@@ -212,7 +212,7 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, InferenceError
-from ansible_collections.llmd.gke.plugins.module_utils.inference.http import Answer, Endpoint, Send
+from ansible_collections.llmd.gke.plugins.module_utils.inference.http import sender
 from ansible_collections.llmd.gke.plugins.module_utils.inference.picker import Picker
 from ansible_collections.llmd.gke.plugins.module_utils.inference.routing import (
     CLAIMS,
@@ -255,20 +255,6 @@ def disruptions_of(params: dict[str, Any], check_mode: bool) -> list[str]:
     return [] if check_mode else wanted
 
 
-def sender(params: dict[str, Any]) -> Send:
-    endpoint = Endpoint.parse(
-        params["base_url"],
-        params["host_header"],
-        ca_file=params["ca_file"] or "",
-        verify=params["validate_endpoint_certs"],
-    )
-
-    def send(method: str, path: str, document: dict[str, Any] | None = None, *, timeout: float = 60) -> Answer:
-        return endpoint.send(method, path, document, timeout=timeout)
-
-    return send
-
-
 def counter_of(picker: Picker, params: dict[str, Any]) -> Callable[[], float | None]:
     """How many requests the picker has counted, where the options name its counter and it can be read."""
 
@@ -286,7 +272,7 @@ def work(module: Any, report: dict[str, Any]) -> dict[str, Any]:
     disruptions = disruptions_of(params, module.check_mode)
     if module.check_mode and not urlsplit(params["base_url"]).hostname:
         return {**report, "skipped": True, "passed": True}
-    client, send = client_from_params(params), sender(params)
+    client, send = client_from_params(params), sender(params, params["host_header"])
     pool = Pool.read(client, params["namespace"], params["pool"], params["success_counter"], params["running_gauge"])
     pods = pods_or_error(pool)
     plan = Plan(

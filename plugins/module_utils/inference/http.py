@@ -8,7 +8,7 @@ import http.client
 import json
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -144,3 +144,18 @@ class _Secure(http.client.HTTPConnection):
     def connect(self) -> None:
         super().connect()
         self.sock = self._context.wrap_socket(self.sock, server_hostname=self._name)
+
+
+def sender(params: Mapping[str, Any], host: str) -> Send:
+    """Requests to a module's ``base_url`` under ``host``'s name, with its ``ca_file`` and ``validate_endpoint_certs``.
+
+    Raises ConfigurationError where the address or the file is none.
+    """
+    endpoint = Endpoint.parse(
+        params["base_url"], host, ca_file=params["ca_file"] or "", verify=params["validate_endpoint_certs"]
+    )
+
+    def send(method: str, path: str, document: dict[str, Any] | None = None, *, timeout: float = 60) -> Answer:
+        return endpoint.send(method, path, document, timeout=timeout)
+
+    return send

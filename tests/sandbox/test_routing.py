@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import Sandbox
+from .conftest import REPOSITORY, Sandbox
 
 pytestmark = pytest.mark.sandbox
 
 PROOF = "playbooks/routing_proof.yml"
+PROXY = Path(__file__).with_name("headerless_proxy.py")
 PICKER = "tests/sandbox/playbooks/picker_only.yml"
 GPU = {
     "pool": "nvidia-t4-pool",
@@ -60,10 +66,26 @@ def test_a_healthy_picker_is_proven_and_survives_losing_pods(three: Sandbox) -> 
     print("\n".join(f"{name}: {claim['detail']}" for name, claim in found.items()))
 
 
-def test_the_counters_are_witness_enough(three: Sandbox) -> None:
-    run = three.playbook(PROOF, **THREE, routing_proof_pod_header="")
+def test_the_counters_are_witness_enough_where_headers_do_not_survive(three: Sandbox) -> None:
+    """Through a proxy that passes no header of picker or pod on, as a load balancer may do."""
+    address = three.exec_json("kubectl", "get", "gateways", "-n", "llm-d", "-o", "json")
+    target = address["items"][0]["status"]["addresses"][0]["value"]
+    command = [str(REPOSITORY / "sandbox/sandbox"), "exec", sys.executable, str(PROXY), target]
+    proxy = subprocess.Popen(command, env=three.environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert proxy.stdout is not None
+        url = proxy.stdout.readline().strip()
+        run = three.playbook(PROOF, **THREE, routing_proof_base_url=url)
+    finally:
+        os.killpg(proxy.pid, signal.SIGTERM)
+        proxy.wait(20)
     assert run.rc == 0, run.output[-4000:]
-    assert three.artifact("routing_proof.json")["evidence"]["source"] == "counters"
+    evidence = three.artifact("routing_proof.json")["evidence"]
+    assert (evidence["source"], evidence["by_header"]) == ("counters", 0)
+    picker = claims(three)["picker"]
+    assert picker["numbers"]["with_header"] == 0
+    assert picker["numbers"]["counted_by_picker"] >= picker["numbers"]["answered"]
+    print(picker["detail"])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A thin typed wrapper round kubernetes.core's client: the few calls that the library makes, on dictionaries."""
+"""The few calls that the library makes to an API server, on dictionaries."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
-from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import get_api_client
-from ansible_collections.kubernetes.core.plugins.module_utils.k8s.exceptions import CoreException
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, KubernetesError, LlmdError
+from ansible_collections.llmd.gke.plugins.module_utils.kube import direct
 from ansible_collections.llmd.gke.plugins.module_utils.kube.events import newest_first
 from ansible_collections.llmd.gke.plugins.module_utils.kube.kinds import EVENT, POD, Kind
 from ansible_collections.llmd.gke.plugins.module_utils.waiting import Clock, SystemClock, report_progress
@@ -29,7 +28,7 @@ Manifest = dict[str, Any]
 
 
 class Transport(Protocol):
-    """What is needed of kubernetes.core's dynamic client: one raw request."""
+    """One raw request: kubernetes.core's dynamic client, or direct.DirectTransport."""
 
     def request(self, method: str, path: str, body: Any = None, **params: Any) -> Any: ...
 
@@ -144,7 +143,7 @@ class KubeClient:
             raise
         except Exception as error:  # the client's exception classes differ between its generations
             status = getattr(error, "status", None)
-            if status is None and not _is_transport_error(error):
+            if status is None and not direct.is_transport_error(error):
                 raise
             raise explain_status(int(status or 0), _status_message(error), method, path) from error
 
@@ -255,14 +254,23 @@ class KubeClient:
             raise
         return True
 
+    def discover(self, api_version: str, kind: str) -> Kind | None:
+        """A kind's path as the server tells it; None where it serves no such kind."""
+        root = f"/api/{api_version}" if "/" not in api_version else f"/apis/{api_version}"
+        try:
+            listed = _as_object(self._call("get", root)).get("resources") or []
+        except ApiProblem as problem:
+            if problem.status == 404:
+                return None
+            raise
+        for entry in listed:
+            if entry.get("kind") == kind and "/" not in str(entry.get("name")):
+                return Kind(api_version, kind, str(entry["name"]), bool(entry.get("namespaced")))
+        return None
+
     def version(self) -> str:
         """The server's gitVersion ("v1.33.5-gke.2019000")."""
         return str(_as_object(self._call("get", "/version")).get("gitVersion") or "")
-
-
-def _is_transport_error(error: Exception) -> bool:
-    """Whether an exception came from the connection (urllib3's and the system's), not from a fault of ours."""
-    return isinstance(error, OSError) or type(error).__module__.split(".")[0] == "urllib3"
 
 
 def _as_object(data: bytes | str) -> Manifest:
@@ -281,6 +289,7 @@ def client_from_params(
     params: dict[str, Any], timeout: float | tuple[float, float] = REQUEST_TIMEOUT, patience: float = PATIENCE
 ) -> KubeClient:
     """A client from a module's parameters (kubernetes.core's authentication options and their environment names)."""
+    auth = {name: params[name] for name in AUTH_ARG_SPEC if params.get(name) is not None}
     missing = [library for library in ("kubernetes", "yaml") if find_spec(library) is None]
     if missing:
         raise ConfigurationError(
@@ -288,7 +297,16 @@ def client_from_params(
             code="PYTHON_LIBRARY_MISSING",
             remedy="pip install kubernetes PyYAML in the interpreter that Ansible uses (ansible_python_interpreter).",
         )
-    auth = {name: params[name] for name in AUTH_ARG_SPEC if params.get(name) is not None}
+    access = direct.access_of(auth)
+    transport = _through_client(auth) if access is None else direct.DirectTransport(access)
+    return KubeClient(transport, timeout, patience)
+
+
+def _through_client(auth: dict[str, Any]) -> Transport:
+    """kubernetes.core's client. Imported only where it is needed: that takes longer than most of our modules run."""
+    from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import get_api_client
+    from ansible_collections.kubernetes.core.plugins.module_utils.k8s.exceptions import CoreException
+
     try:
         api = get_api_client(**auth)
     except CoreException as error:
@@ -297,7 +315,8 @@ def client_from_params(
         if type(error).__module__.startswith(("kubernetes", "yaml")) or isinstance(error, OSError):
             raise _no_credentials(str(error)) from error
         raise
-    return KubeClient(api.client, timeout, patience)
+    transport: Transport = api.client
+    return transport
 
 
 def _no_credentials(why: str) -> KubernetesError:

@@ -68,21 +68,23 @@ def of_tree(layer: str, what: str, result: Mapping[str, Any]) -> list[Difference
     """From a module's result in check mode whose diff holds documents before and after."""
     if not result.get("changed"):
         return []
-    before, after = _sides(result.get("diff"))
+    diff = result.get("diff")
+    entries = diff if isinstance(diff, list) else [diff]
+    found = []
+    for entry in entries or [None]:
+        content = entry if isinstance(entry, dict) else {}
+        name = str(content.get("after_header") or what) if len(entries) > 1 else what
+        found += _of_sides(layer, name, content.get("before") or None, content.get("after") or None)
+    return found
+
+
+def _of_sides(layer: str, what: str, before: Any, after: Any) -> list[Difference]:
     if not before:
         return [Difference(layer, what, "there", MISSING)]
     paths = sorted(differing(before, after)) if isinstance(before, dict) and isinstance(after, dict) else []
     if not paths:
         return [Difference(layer, what, "as the inventory says", "different")]
     return [Difference(layer, f"{what} {path}", _say(_at(after, path)), _say(_at(before, path))) for path in paths]
-
-
-def _sides(diff: Any) -> tuple[Any, Any]:
-    """The two sides of a diff, also where it is a list of one."""
-    if isinstance(diff, list):
-        diff = diff[0] if diff else {}
-    content = diff if isinstance(diff, dict) else {}
-    return content.get("before") or None, content.get("after") or None
 
 
 def _at(document: Any, path: str) -> Any:

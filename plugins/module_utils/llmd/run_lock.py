@@ -7,15 +7,13 @@ from __future__ import annotations
 import datetime
 import json
 import re
-import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import LlmdError
 from ansible_collections.llmd.gke.plugins.module_utils.gcp import cluster_labels, ownership
+from ansible_collections.llmd.gke.plugins.module_utils.kube import direct
 
 Json = dict[str, Any]
 # One request to the cluster: method, path, body; status and answer (0: no connection).
@@ -245,21 +243,19 @@ def refusal(deployment: str, holder: Holder, now: datetime.datetime) -> LlmdErro
 
 
 def sender(host: str, ca_cert: str, token: str) -> Send:
-    """Requests to the API server by the standard library: the full client takes longer to load than this takes."""
-    context = ssl.create_default_context(cadata=ca_cert or None)
-    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), urllib.request.ProxyHandler())
+    """Requests to the API server: status and answer, status 0 with the reason where there was none."""
+    transport = direct.DirectTransport(direct.Access(host.rstrip("/"), token, ca_cert))
 
     def send(method: str, path: str, body: Json | None) -> tuple[int, Json]:
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        request = urllib.request.Request(host.rstrip("/") + path, data=data, method=method, headers=headers)
         try:
-            with opener.open(request, timeout=SECONDS) as answer:
-                return answer.status, _document(answer.read())
-        except urllib.error.HTTPError as error:
-            return error.code, _document(error.read())
-        except (OSError, ValueError) as error:
+            answer = transport.request(method, path, body, _request_timeout=SECONDS)
+        except direct.Refused as refused:
+            return refused.status, _document(refused.body)
+        except Exception as error:
+            if not direct.is_transport_error(error):
+                raise
             return 0, {"message": str(error)}
+        return answer.status, _document(answer.data)
 
     return send
 

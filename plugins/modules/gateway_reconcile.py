@@ -16,6 +16,7 @@ description:
     can help (O(reconcile=auto)).
   - When it fails, it says why in the controller's own words, taken from its newest Warning events that no later success
     has answered, under a stable code (PROXY_ONLY_SUBNET_MISSING, NETWORK_SERVICES_API_DISABLED, ROUTE_REJECTED, ...).
+  - Where the Gateway of a public GKE class has no HTTPS listener, it warns (ENDPOINT_UNENCRYPTED).
   - A clear failure that somebody must mend ends the wait early, once it was seen steadily for O(failure_grace) seconds.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options

@@ -96,6 +96,12 @@ options:
   hf_token:
     description: Hugging Face token. Never shown. If not set, the environment variable E(HF_TOKEN) is used.
     type: str
+  hf_token_optional:
+    description:
+      - The deployment does not need O(hf_token), because the weights lie on a volume or somebody else keeps the Secret.
+        None is no error then, and one that is refused is a warning.
+    type: bool
+    default: false
   model:
     description: Model that the token must be able to read, C(owner/name).
     type: str
@@ -363,8 +369,8 @@ def model_checks(
     endpoint = params["hf_endpoint"] or os.environ.get("HF_ENDPOINT", "")
     ask = functools.cache(preflight_local.ask_hub)
     model, token = given["model"], params["hf_token"] or ""
-    checks = list(preflight_local.model_access(model, token, endpoint, ask))
-    readable = model and all(check.severity == OK for check in checks)
+    checks = list(preflight_local.model_access(model, token, endpoint, ask, needed=not params["hf_token_optional"]))
+    readable = model and token and all(check.severity == OK for check in checks)
     if not readable or "dtype" not in given or not params["gpus"]:
         return called(checks, model, named=named)
 
@@ -412,6 +418,7 @@ def options() -> dict[str, dict[str, Any]]:
         proxy_subnet_range={"type": "str"},
         proxy_subnet_name={"type": "str", "default": "proxy-only-subnet"},
         hf_token={"type": "str", "no_log": True, "fallback": (env_fallback, ["HF_TOKEN"])},
+        hf_token_optional={"type": "bool", "default": False},
         model={"type": "str"},
         hf_endpoint={"type": "str"},
         serving={"type": "dict", "options": SERVING},

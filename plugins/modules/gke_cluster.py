@@ -14,8 +14,8 @@ description:
     refused by name.
   - A cluster that is still being made, by an interrupted run or by somebody else, is waited for. There is never a
     second one.
-  - A cluster without our labels is used as it is (adopted) and never deleted. Node pools that are not named are
-    left alone.
+  - A cluster or node pool without our labels is used as it is (adopted, see O(change_adopted)) and never deleted. Node
+    pools that are not named are left alone.
 extends_documentation_fragment:
   - llmd.gke.gcp
 options:
@@ -245,6 +245,14 @@ options:
           spot:
             description: Use Spot VMs.
             type: bool
+  change_adopted:
+    description:
+      - Bring a cluster and node pools of the names in O(node_pools) that were there before to what is asked, too. By
+        default the release channel of such a cluster and everything of such a pool stay as they are, with a warning
+        that names the differences. HTTP load balancing and the Gateway API are turned on and missing pools are made in
+        any case, and what only a wish names (O(authorized_networks), O(maintenance_window)) is set.
+    type: bool
+    default: false
   force:
     description: With O(state=absent), delete the cluster even if its labels do not say that we made it.
     type: bool
@@ -407,6 +415,7 @@ def wanted(params: dict[str, Any]) -> clusters.Cluster:
         private_nodes=params.get("private_nodes"),
         authorized_networks=cluster_settings.authorized_networks(params.get("authorized_networks")),
         maintenance_window=cluster_settings.maintenance_window(params.get("maintenance_window")),
+        change_adopted=params["change_adopted"],
     )
 
 

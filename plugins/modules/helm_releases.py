@@ -109,6 +109,11 @@ options:
     description: Wait for the workloads (or until the objects are gone).
     type: bool
     default: true
+  wait_drained:
+    description: With O(wait), wait also until pods that have to go have ended, thus have answered what they had begun.
+      One that outlives its grace period by half a minute is stuck and is warned about.
+    type: bool
+    default: false
   timeout:
     description: Seconds to wait for the workloads.
     type: int
@@ -298,6 +303,7 @@ def work(module: Any, scratch: Path, report: dict[str, Any]) -> dict[str, Any]:
         check_mode=module.check_mode,
         chart_source=params["chart_source"],
         wait=params["wait"],
+        drained=params["wait_drained"],
         timeout=params["timeout"],
         interval=params["interval"],
         failure_grace=params["failure_grace"],
@@ -356,6 +362,7 @@ def main() -> None:
             use={"type": "str", "choices": ["auto", "helm", "helmfile"], "default": "auto"},
             state={"type": "str", "choices": ["present", "absent"], "default": "present"},
             wait={"type": "bool", "default": True},
+            wait_drained={"type": "bool", "default": False},
             timeout={"type": "int", "default": 1800},
             interval={"type": "float", "default": 1},
             failure_grace={"type": "float", "default": 45},

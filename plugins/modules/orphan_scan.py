@@ -10,12 +10,13 @@ short_description: Find what a deployment left behind in Google Cloud, and delet
 version_added: 0.1.0
 description:
   - Reads forwarding rules, target proxies, URL maps, backend services, health checks, network endpoint groups, IPs,
-    firewalls, instance groups and disks in every region and zone and globally, one aggregated list a kind, and tells
-    what is the deployment's from everybody else's.
+    firewalls, instance groups and disks in every region and zone and globally, one aggregated list a kind, with
+    O(scope=cluster) also service accounts, and tells what is the deployment's from everybody else's.
   - Something is the deployment's only by evidence. That is the record that was made while its Gateway was there, a
     description of GKE's that names the cluster (and, on a cluster that is not ours, the Gateway or pool), labels, or
     GKE's name prefix that such a part carries. Evidence for somebody else always wins.
-  - With O(delete) the leftovers are deleted in the order of their references. Nothing foreign is ever touched.
+  - With O(delete) the leftovers are deleted in the order of their references, service accounts last, with their
+    bindings on the project. Nothing foreign is ever touched.
   - While the cluster is there its parts are RV(live), not leftovers, with O(scope=cluster).
 extends_documentation_fragment:
   - llmd.gke.gcp

@@ -152,6 +152,7 @@ def cluster_options() -> dict[str, dict[str, Any]]:
         "creation_labels": {"type": "dict", "default": {}},
         "deployment": {"type": "str", "default": ""},
         "node_pools": {"type": "list", "elements": "dict", "default": [], "options": pool_options()},
+        "change_adopted": {"type": "bool", "default": False},
         "force": {"type": "bool", "default": False},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "timeout": {"type": "int", "default": 2400},

@@ -15,6 +15,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.errors import (
     OperationError,
 )
 from ansible_collections.llmd.gke.plugins.module_utils.gcp import (
+    adoption,
     cluster_settings,
     fallbacks,
     node_pools,
@@ -70,6 +71,7 @@ def ensure_present(session: GoogleSession, want: Cluster, *, check_mode: bool) -
     if found is None or found.get("status") == "STOPPING":
         return _create(session, want, check_mode=check_mode)
     before = view(found)
+    want, kept = adoption.spared(want, found)
     done: list[Json] = []
     # RECONCILING without anything to change (an automatic upgrade, say) is no reason to wait.
     if not check_mode and (found.get("status") == "PROVISIONING" or _needs_change(session, want, found)):
@@ -77,7 +79,7 @@ def ensure_present(session: GoogleSession, want: Cluster, *, check_mode: bool) -
     helped: list[str] = []
     if not check_mode:  # a run before this one may have ended with a pool in ERROR
         found, helped = _replace_short_pools(session, want, found, done)
-    warnings = helped + _status_warnings(session, want, found)
+    warnings = kept + helped + _status_warnings(session, want, found)
     outcome = _update(session, want, found, done, check_mode=check_mode)
     outcome.changed = outcome.changed or bool(helped)
     outcome.before = before if outcome.changed else outcome.after  # PROVISIONING -> RUNNING is not our change

@@ -37,6 +37,7 @@ class Cluster:
     private_nodes: bool | None = None
     authorized_networks: Networks | None = None
     maintenance_window: Window | None = None
+    change_adopted: bool = False  # see adoption.py
 
     @property
     def where(self) -> Where:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, GoogleApiError, LlmdError
-from ansible_collections.llmd.gke.plugins.module_utils.gcp import iam, leftovers, orphans, ownership
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import account_leftovers, iam, leftovers, orphans, ownership
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.orphans import FOREIGN, LIVE, OWNED, Deployment, Finding, Key
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession, Json, segment
 
@@ -47,6 +47,9 @@ def run(session: GoogleSession, wish: Wish, *, check_mode: bool) -> Json:
     seen = leftovers.read(session)
     who = orphans.inferred(who, seen.items.values()) if wish.scope == CLUSTER else who
     findings = orphans.classify(who, seen.items)
+    if wish.scope == CLUSTER:
+        accounts, unread = account_leftovers.read(session, who)
+        findings, seen.unread = findings + accounts, seen.unread + unread
     ours = [finding for finding in findings if finding.state == OWNED]
     chosen = [finding for finding in ours if finding.kind not in wish.keep]
     blocked = _blocked(findings, chosen)
@@ -193,12 +196,17 @@ def _in_use(key: Key, users: list[str]) -> Json:
 
 
 def _delete(session: GoogleSession, findings: list[Finding], wish: Wish) -> leftovers.Deleted:
-    return leftovers.delete(session, findings, timeout=session.remaining(wish.timeout))
+    accounts = [finding for finding in findings if finding.kind == account_leftovers.KIND]
+    parts = [finding for finding in findings if finding not in accounts]
+    done = leftovers.delete(session, parts, timeout=session.remaining(wish.timeout))
+    last = account_leftovers.delete(session, accounts)  # whom nodes run as goes after the nodes
+    return leftovers.Deleted(done=done.done + last.done, failed=done.failed + last.failed)
 
 
 def record(wish: Wish, who: Deployment, findings: Iterable[Finding]) -> Json:
     """What the next run must know even if this one is killed: every part that is ours now, or was noted before."""
-    keys = {finding.key for finding in findings if finding.state != FOREIGN} | who.recorded
+    parts = [finding for finding in findings if finding.kind in orphans.KINDS]
+    keys = {finding.key for finding in parts if finding.state != FOREIGN} | who.recorded
     return {
         "made": who.made or bool(wish.record.get("made")),
         "resources": sorted(orphans.text_of(key) for key in keys),

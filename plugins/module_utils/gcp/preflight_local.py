@@ -7,7 +7,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -89,9 +89,16 @@ def config_url(endpoint: str, model: str) -> str:
 
 
 def model_access(
-    model: str, token: str, endpoint: str = "", ask: Callable[[str, str], HubAnswer] = ask_hub
+    model: str, token: str, endpoint: str = "", ask: Callable[[str, str], HubAnswer] = ask_hub, *, needed: bool = True
 ) -> Iterable[Check]:
-    """May this token read that model? Asked for its config.json, as the model server will. Never shows the token."""
+    """May this token read that model? Asked for its config.json, as the model server will. Never shows the token.
+
+    needed: the model servers download with it; else the weights are on a volume, or somebody else keeps the Secret.
+    """
+    if not token and not needed:
+        detail = "none was given and none is needed here; whether the model can be read and fits was not looked at"
+        yield Check("hugging face token", OK, detail)
+        return
     if not token:
         remedy = (
             "Set llmd_hf_token, or HF_TOKEN in the environment (https://huggingface.co/settings/tokens, a read token)."
@@ -115,7 +122,8 @@ def model_access(
             "The cluster's nodes must reach it; set HF_ENDPOINT for a mirror.",
         )
         return
-    yield _judge(model, base, answer)
+    judged = _judge(model, base, answer)
+    yield judged if needed or judged.severity != ERROR else replace(judged, severity=WARNING)
 
 
 def _judge(model: str, base: str, answer: HubAnswer) -> Check:

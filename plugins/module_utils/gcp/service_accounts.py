@@ -218,11 +218,14 @@ def ensure_absent(session: GoogleSession, want: ServiceAccount, *, check_mode: b
         )
         return Outcome(False, seen, seen, adopted=True, kept=reason, warnings=[reason])
     if not check_mode:
-        _delete(session, email, member)
+        remove(session, email)
     return Outcome(True, seen, None)
 
 
-def _delete(session: GoogleSession, email: str, member: str) -> None:
+def remove(session: GoogleSession, email: str) -> None:
+    """Delete the account, after its bindings. Raises GoogleApiError."""
+    member = member_of(email)
+
     def modify(policy: Json) -> Json | None:
         return policies.without_member(policy, member) if policies.mentions(policy, member) else None
 

@@ -16,6 +16,9 @@ from ansible_collections.llmd.gke.plugins.module_utils.kube.problems import Prob
 GKE_CONTROLLER = "networking.gke.io/gateway"
 HEALTHY = "networking.gke.io/GatewayHealthy"
 BACKEND_SERVICES = "networking.gke.io/backend-services"
+UNENCRYPTED = "ENDPOINT_UNENCRYPTED"
+# Classes of GKE whose load balancers have addresses of the internet: gke-l7-regional-external-managed, gke-l7-gxlb, ...
+PUBLIC_CLASS = re.compile(r"gke-l7-(?:.*external|gxlb)")
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,19 @@ def endpoint_of(gateway: dict[str, Any]) -> str:
     port = usual if usual in listeners or not listeners else listeners[0]
     host = f"[{address}]" if ":" in address else address
     return f"{scheme}://{host}{'' if port == usual else f':{port}'}"
+
+
+def unencrypted(gateway: dict[str, Any]) -> str:
+    """A warning where anybody in the internet may ask and anybody on the way may read; else empty."""
+    name = str((gateway.get("spec") or {}).get("gatewayClassName") or "")
+    if serves_https(gateway) or not PUBLIC_CLASS.match(name):
+        return ""
+    where = endpoint_of(gateway) or label_of(gateway)
+    return (
+        f"{UNENCRYPTED}: {where} is public, plain HTTP and without authentication (class {name}): prompts and answers"
+        " can be read on their way, and whoever knows the address can use the GPUs. What now: set llmd_tls"
+        " (docs/tls.md), or llmd_gateway_class: gke-l7-rilb for an address inside the VPC (docs/security.md)."
+    )
 
 
 def label_of(gateway: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.kube.gateways import (
     judge_gateway,
     never_programmed,
     route_parents,
+    unencrypted,
 )
 from ansible_collections.llmd.gke.plugins.module_utils.kube.kinds import GATEWAY, GATEWAY_CLASS, HTTP_ROUTE
 from ansible_collections.llmd.gke.plugins.module_utils.kube.observing import Seen, tolerant
@@ -260,4 +261,5 @@ def as_result(outcome: Outcome, target: Target) -> dict[str, Any]:
         "backend_services": backend_service_refs(gateway),
         "routes": routes,
         "reconciled": outcome.nudged,
+        "warnings": [text] if (text := unencrypted(gateway)) else [],
     }

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import HelmError, LlmdError
 from ansible_collections.llmd.gke.plugins.module_utils.kube.client import KubeClient
-from ansible_collections.llmd.gke.plugins.module_utils.llmd import drift, health_check
+from ansible_collections.llmd.gke.plugins.module_utils.llmd import draining, drift, health_check
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.charts import locate
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm import Helm, ReleaseState
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helmfile import (
@@ -36,6 +36,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.llmd.releases import (
     waves,
 )
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.rollouts import (
+    Ref,
     Waiter,
     references,
     wait_gone,
@@ -55,7 +56,7 @@ class Settings:
     """How to go about it. Times in seconds.
 
     scratch: a folder for the run. folder: where helmfile.yaml, values and charts are kept (None: nowhere).
-    family: what all releases of the deployment have in their names.
+    drained: wait for pods that have to go, too. family: what all releases of the deployment have in their names.
     """
 
     scratch: Path
@@ -63,6 +64,7 @@ class Settings:
     chart_source: str = ""
     check_mode: bool = False
     wait: bool = True
+    drained: bool = False
     timeout: float = 1800
     interval: float = 2.0
     failure_grace: float = 45
@@ -147,7 +149,14 @@ class Deployer:
             Waiter(self.client, self.settings.failure_grace, self.clock).wait(
                 refs, self.settings.timeout, self.settings.interval
             )
+            if self.settings.drained:
+                self._drain(self.client, refs)
         return self.report
+
+    def _drain(self, client: KubeClient, refs: list[Ref]) -> None:
+        stuck = draining.wait_ended(client, refs, self.settings.timeout, self.settings.interval, self.clock)
+        if stuck:
+            self.warn(f"Pods that outlived their grace period are not waited for: {', '.join(stuck)}")
 
     def _record(self, plans: Sequence[Plan]) -> None:
         for plan in plans:

@@ -177,3 +177,36 @@ def test_a_record_of_another_deployment_is_refused(ready: Module) -> None:
     for field in ("project", "deployment", "location", "cluster"):
         result = ready("orphan_scan", **MINE, record={**noted, field: "another"})
         assert result["error"]["code"] == "RECORD_FOREIGN"
+
+
+def test_an_account_that_outlived_its_cluster_goes_last_and_with_its_bindings(emulated: Any, ready: Module) -> None:
+    for name, deployment in (("first-nodes", "pattern1"), ("second-nodes", "pattern2")):
+        assert ready("gcp_service_account", name=name, deployment=deployment)["changed"] is True
+    zoo = Zoo()
+    account = ("serviceAccounts", "global", "first-nodes@llmd-sandbox.iam.gserviceaccount.com")
+    mine = {*ours(zoo), account}
+    emulated.control("seed", {"resources": zoo.resources})
+    ready("gke_cluster", **CLUSTER)
+    living = ready("orphan_scan", **MINE)
+    assert mine <= keys(living["live"])  # the nodes run as it
+    ready("gke_cluster", **CLUSTER, state="absent")
+    found = ready("orphan_scan", **MINE, record=living["record"])
+    assert keys(found["leftovers"]) == mine
+    assert found["foreign_counts"]["serviceAccounts"] == 1
+    kept = ready("orphan_scan", **MINE, delete=True, confirm="pattern1", keep=["serviceAccounts"])
+    assert [one["kind"] for one in kept["leftovers"]] == ["serviceAccounts"]
+    done = ready("orphan_scan", **MINE, delete=True, confirm="pattern1")
+    assert (keys(done["deleted"]), done["left"], done["proven"]) == ({account}, 0, True)
+    after = emulated.control("snapshot")
+    assert [email for email in after["serviceAccounts"] if "-nodes@" in email] == [
+        "second-nodes@llmd-sandbox.iam.gserviceaccount.com"
+    ]
+    assert "first-nodes" not in str(after["policy"])
+
+
+def test_accounts_that_may_not_be_listed_are_named(emulated: Any, ready: Module) -> None:
+    words = "Permission 'iam.serviceAccounts.list' denied on resource (or it may not exist)."
+    emulated.plant(method="iam.projects.serviceAccounts.list", http=403, message=words, times=1)
+    found = ready("orphan_scan", **MINE)
+    assert [(one["kind"], one["code"]) for one in found["unread"]] == [("serviceAccounts", "PERMISSION_DENIED")]
+    assert found["proven"] is False

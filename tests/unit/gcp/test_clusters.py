@@ -39,6 +39,7 @@ DONE = {**OPERATION, "status": "DONE"}
 
 def pool(name: str = "gpu-pool", **fields: Any) -> dict[str, Any]:
     config: dict[str, Any] = {"machineType": "n1-standard-4", "diskSizeGb": 100, "diskType": "pd-balanced"}
+    config["resourceLabels"] = dict(OURS)
     body: dict[str, Any] = {
         "name": name,
         "status": "RUNNING",
@@ -185,6 +186,18 @@ def test_a_foreign_cluster_is_adopted_and_keeps_its_labels(gke: Any, run_module:
     kept = run_module("gke_cluster", **ABSENT)
     assert kept["changed"] is False
     assert "kept" in kept["kept"]
+
+
+def test_a_foreign_cluster_is_changed_only_where_that_is_asked(gke: Any, run_module: Run) -> None:
+    other = pool("default-pool")
+    other["config"] |= {"machineType": "e2-standard-8", "resourceLabels": {}}
+    theirs = cluster(resourceLabels={}, releaseChannel={"channel": "STABLE"}, nodePools=[other, pool()])
+    gke.on("GET", "clusters/llm-d-cluster$", theirs)
+    result = run_module("gke_cluster", **OPTIONS)
+    assert (result["changed"], result["adopted"], gke.writes()) == (False, True, [])
+    asked = run_module("gke_cluster", check=True, **OPTIONS, change_adopted=True)
+    assert asked["diff"]["after"]["release_channel"] == "REGULAR"
+    assert asked["diff"]["after"]["node_pools"][0]["machine_type"] == "n1-standard-4"
 
 
 def test_a_killed_runs_cluster_is_waited_for(gke: Any, run_module: Run) -> None:

@@ -215,6 +215,15 @@ def test_the_hub(answer: Any, code: str, severity: str) -> None:
     assert (check.code, check.severity) == (code, severity)
     assert asked == ["http://hub/google/gemma-2b-it/resolve/main/config.json"]
     assert "hf_secret" not in str(check)
+    (check,) = preflight_local.model_access("google/gemma-2b-it", "hf_secret", "http://hub/", ask, needed=False)
+    assert (check.code, check.severity) == (code, "ok" if severity == "ok" else "warning")
+
+
+def test_weights_on_a_volume_need_no_token(project: Any, run_module: Run) -> None:
+    result = run_module("gcp_preflight", **OPTIONS, model="google/gemma-2b-it", hf_token="", hf_token_optional=True)
+    assert result["passed"] is True
+    (check,) = [check for check in result["checks"] if check["name"] == "hugging face token"]
+    assert (check["status"], check["code"]) == ("OK", "")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.kube.gateways import (
     HEALTHY,
     backend_service_refs,
     judge_gateway,
+    unencrypted,
 )
 from ansible_collections.llmd.gke.plugins.module_utils.kube.routes import judge_route
 
@@ -187,3 +188,28 @@ def test_missing_and_misdirected_routes_are_named() -> None:
     other = route()
     other["spec"]["parentRefs"][0]["name"] = "other"
     assert judged(other).problem.code == "ROUTE_PARENT_MISMATCH"
+
+
+@pytest.mark.parametrize(
+    ("name", "listeners", "warned"),
+    [
+        ("gke-l7-regional-external-managed", ["HTTP"], True),
+        ("gke-l7-gxlb", ["HTTP"], True),
+        ("gke-l7-regional-external-managed", ["HTTPS"], False),
+        ("gke-l7-regional-external-managed", ["HTTP", "HTTPS"], False),  # port 80 only leads over
+        ("gke-l7-rilb", ["HTTP"], False),
+        ("gke-l7-cross-regional-internal-managed-mc", ["HTTP"], False),
+        ("istio", ["HTTP"], False),  # whose addresses are not ours to judge
+    ],
+)
+def test_a_public_endpoint_without_encryption_is_warned_of(
+    gateway: dict[str, Any], name: str, listeners: list[str], warned: bool
+) -> None:
+    gateway["spec"] = {"gatewayClassName": name, "listeners": [{"protocol": one} for one in listeners]}
+    text = unencrypted(gateway)
+    assert bool(text) is warned
+    assert not warned or ("http://203.0.113.7" in text and "llmd_tls" in text)
+
+
+def test_a_gateway_that_is_not_there_yet_is_no_public_endpoint() -> None:
+    assert unencrypted({}) == ""

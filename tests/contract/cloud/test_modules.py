@@ -228,7 +228,8 @@ def test_a_killed_runs_cluster_is_finished(emulated: Any, ready: Module) -> None
 
     session = arguments.open_session({"project": "llmd-sandbox"})
     options = {"network": "default", "subnetwork": "", "version": "", "gateway_api": "standard", "labels": {}}
-    want = gke_cluster.wanted({**options, "creation_labels": {}, "workload_identity": True, "timeout": 600, **CLUSTER})
+    options |= {"creation_labels": {}, "change_adopted": False, "workload_identity": True, "timeout": 600}
+    want = gke_cluster.wanted({**options, **CLUSTER})
     path = "projects/llmd-sandbox/locations/us-central1-a/clusters"
     session.call(clusters.METHOD + "create", "POST", path, body=clusters.creation_body(want, "llmd-sandbox"))
     predicted = ready("gke_cluster", check=True, **CLUSTER)

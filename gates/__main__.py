@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from gates import artifact, running
+from gates import artifact, running, sbom
 from gates.running import Tools
 from sandbox.paths import REPOSITORY, current
 from sandbox.toolchain.ensure import ensure
@@ -63,7 +63,8 @@ def _dispatch(options: argparse.Namespace, tools: Tools, progress: Progress) -> 
         return lint(tools, options, progress)
     if options.command == "build":
         made = artifact.build(tools, options.output)
-        print(f"{made}  {made.stat().st_size} bytes")
+        for path in (made, *sbom.write(made)):
+            print(f"{path}  {path.stat().st_size} bytes")
         return 0
     if options.command == "coverage":
         from gates import coverage

@@ -15,7 +15,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__ as core_version
 from ansible.utils.vars import load_extra_vars
-from ansible_collections.llmd.gke.plugins.module_utils.llmd import inputs
+from ansible_collections.llmd.gke.plugins.module_utils.llmd import fleet, inputs
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 OLDEST_CORE = (2, 19)
@@ -85,6 +85,18 @@ def role_problems(given: Mapping[str, Any]) -> list[inputs.Problem]:
     return found
 
 
+def fleet_problems(task_vars: Mapping[str, Any]) -> list[inputs.Problem]:
+    """Whether the hosts of this play are deployments of their own. One host alone always is."""
+    names = list(task_vars.get("ansible_play_hosts_all") or [])
+    if len(names) < 2:
+        return []
+    defaults = read(ROLES / "llmd" / "defaults" / "main.yml")
+    wanted = ("llmd_project", "llmd_region", "llmd_zone", "llmd_cluster_name", "llmd_deployment", "llmd_artifacts_dir")
+    variables = task_vars["hostvars"]
+    hosts = {name: {key: variables[name].get(key) for key in wanted} for name in names}
+    return fleet.collisions(hosts, defaults)
+
+
 class ActionModule(ActionBase):  # type: ignore[misc]
     """Thin entry: looks, warns or fails; no module process, no connection."""
 
@@ -100,6 +112,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         options, roles = options_of("llmd"), role_names()
         wrong += [one.text() for one in inputs.problems_of(given, task_vars or {}, options, roles)]
         wrong += [one.text() for one in role_problems(given)]
+        wrong += [one.text() for one in fleet_problems(task_vars or {})]
         if wrong:
             raise AnsibleActionFail("\n".join(wrong))
         for name in inputs.strangers(given, options, "llmd_", [f"{role}_" for role in roles]):

@@ -13,6 +13,7 @@ description:
     message names the command that installs it.
   - Fails where a variable was misspelt (V(llmd_zon)), given as an empty text though it must not be empty, as a text
     that is no number, or as a text where a dictionary or list is needed; surveys and C(-e name=value) only give texts.
+  - Fails where two hosts of the play would work on the same cluster, or share a name or a folder.
   - Warns of extra variables that begin with V(llmd_) and that nothing reads.
   - It is an action without a module process. The role C(llmd) runs it, hence every playbook does.
 author: llmd.gke founders

@@ -47,7 +47,8 @@ class Call:
         return self.argument(name).lower() == "true"
 
     def allowed(self, permission: str) -> bool:
-        return self.world.allowed(self.identity, permission)
+        """Whether the caller may do what needs this permission."""
+        return self.world.permits(self.identity.email, permission, asked_by=self.method.id)
 
 
 Handler = Callable[[Call], Json]

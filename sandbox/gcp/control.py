@@ -33,6 +33,7 @@ class Control:
             "snapshot": self._snapshot,
             "seed": self._seed,
             "operations": self._operations,
+            "permissions": self._permissions,
         }
 
     def handle(self, verb: str, path: str, query: Mapping[str, list[str]], body: Any) -> Reply:
@@ -146,8 +147,20 @@ class Control:
         found = [op for api in ("compute", "container", "serviceusage") for op in operations.list(api)]
         return 200, {"operations": [operations.snapshot(op) for op in found]}
 
+    def _permissions(self, verb: str, rest: str, query: Mapping[str, list[str]], body: Json) -> Reply:
+        """Which permissions requests have needed so far, by caller; DELETE forgets them."""
+        world = self.emulator.world
+        with world.lock:
+            found = {
+                email: {permission: sorted(askers) for permission, askers in sorted(needed.items())}
+                for email, needed in sorted(world.needed.items())
+            }
+            if verb == "DELETE":
+                world.needed.clear()
+        return 200, {"needed": found}
+
     def _seed(self, verb: str, rest: str, query: Mapping[str, list[str]], body: Json) -> Reply:
-        """Put things there: resources, endpoints, quotas, policy, accounts, subjectTokens; end tokens."""
+        """Put things there: resources, endpoints, quotas, roles, policy, accounts, subjectTokens; end tokens."""
         world = self.emulator.world
         with world.mutate():
             for account in body.get("accounts", []):
@@ -159,6 +172,8 @@ class Control:
             for region, limits in body.get("quotas", {}).items():
                 target = world.project_quotas if region == "project" else world.region_quotas[region]
                 target.update({metric: float(limit) for metric, limit in limits.items()})
+            for name, permissions in body.get("roles", {}).items():
+                world.custom_roles[f"projects/{world.project}/roles/{name}"] = {"includedPermissions": permissions}
             if "policy" in body:
                 world.set_policy(body["policy"])
             world.accounts.subject_tokens.update(body.get("subjectTokens", {}))

@@ -118,6 +118,8 @@ def _check_binding(call: Call, binding: Json) -> None:
     role = str(binding.get("role", ""))
     if role.startswith("roles/") and role not in roles.ROLES:
         raise invalid_argument(f"Role {role} is not supported for this resource.")
+    if not role.startswith("roles/") and call.world.custom_roles.get(role, {"deleted": True}).get("deleted"):
+        raise invalid_argument(f"Role ({role}) does not exist in the resource's hierarchy.")
     for member in binding.get("members", []):
         kind, _, name = str(member).partition(":")
         if kind == "serviceAccount" and name.endswith(f"@{call.world.project}.iam.gserviceaccount.com"):
@@ -139,7 +141,7 @@ def test_permissions(call: Call) -> Json:
     for permission in wanted:
         if not roles.known(permission):
             raise invalid_argument(f"Permission {permission} is not valid for this resource.")
-    held = [permission for permission in wanted if call.allowed(permission)]
+    held = [permission for permission in wanted if call.world.allowed(call.identity, permission)]
     return {"permissions": held} if held else {}
 
 

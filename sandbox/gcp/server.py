@@ -2,7 +2,7 @@
 
 - ``http://ADDRESS/<google host>/<path>``: for clients whose endpoint can be overridden.
 - ``CONNECT <google host>:443``: for everything else (HTTPS_PROXY and our CA).
-- ``/control/...``, ``/kubernetes/tokenreview/<key>``, ``/computeMetadata/...``.
+- ``/control/...``, ``/kubernetes/tokenreview/<key>``, ``/kubernetes/accessreview/<key>``, ``/computeMetadata/...``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from sandbox.gcp import batch, tokenreview
+from sandbox.gcp import accessreview, batch, tokenreview
 from sandbox.gcp.control import Control
 from sandbox.gcp.emulator import Answer, Emulator
 from sandbox.gcp.errors import ApiError
@@ -245,7 +245,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _kubernetes(self, path: str, raw: bytes) -> None:
         route, _, key = path.strip("/").partition("/")
-        if route != "tokenreview" or self.command != "POST":
+        if route not in ("tokenreview", "accessreview") or self.command != "POST":
             self._send(Answer(404, {"error": f"{self.command} {path}"}))
             return
         try:
@@ -253,7 +253,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except ValueError as error:
             self._send(Answer(400, {"error": str(error)}))
             return
-        self._send(Answer(200, tokenreview.review(self.front.emulator.world, urllib.parse.unquote(key), request)))
+        world = self.front.emulator.world
+        if route == "accessreview":
+            self._send(Answer(200, accessreview.review(world, request)))
+        else:
+            self._send(Answer(200, tokenreview.review(world, urllib.parse.unquote(key), request)))
 
     # --- answers -----------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ Json = dict[str, Any]
 
 OPERATOR = "llmd-operator"
 EDITOR = "llmd-editor"
+EVERYTHING = "*"  # in a role that only /control/seed can make: for finding out what a run needs
 PROXY_PURPOSES = ("REGIONAL_MANAGED_PROXY", "INTERNAL_HTTPS_LOAD_BALANCER")
 MANAGED_SCHEMES = ("EXTERNAL_MANAGED", "INTERNAL_MANAGED")
 
@@ -63,6 +64,10 @@ class World:
         self.group_health: Callable[[Json, str], list[Json]] = lambda service, group: []
         self.group_errors: dict[str, list[Json]] = {}  # scope/name of an instance group -> its recent errors
         self.policy: Json = {"version": 1, "etag": "", "bindings": []}
+        self.custom_roles: dict[str, Json] = {}  # "projects/<project>/roles/<id>" -> Role as the API gives it
+        # E-mail -> permission -> by what it was needed (method id, or request to a cluster): what the generator of
+        # docs/iam-role.yaml reads.
+        self.needed: dict[str, dict[str, set[str]]] = {}
         self._seed_accounts()
         self.enable(enabled)
 
@@ -144,7 +149,21 @@ class World:
         return None if found is None or self.accounts.expired(found) else self.identity_of(found)
 
     def allowed(self, identity: Identity, permission: str) -> bool:
-        return roles.holds(identity.roles, permission) and not self.faults.missing(permission)
+        """Whether the caller holds the permission, by a predefined role or by a custom one."""
+        if self.faults.missing(permission):
+            return False
+        own = (self.custom_roles.get(name, {}) for name in identity.roles if not name.startswith("roles/"))
+        listed = any(
+            not role.get("deleted") and not {permission, EVERYTHING}.isdisjoint(role.get("includedPermissions", []))
+            for role in own
+        )
+        return listed or roles.holds(identity.roles, permission)
+
+    def permits(self, email: str, permission: str, *, asked_by: str) -> bool:
+        """The same for a request that needs it, which is noted: held or not."""
+        with self.lock:
+            self.needed.setdefault(email, {}).setdefault(permission, set()).add(asked_by)
+        return self.allowed(Identity(email, self.roles_of(email), ""), permission)
 
     # --- services ----------------------------------------------------------------------------------------------
 

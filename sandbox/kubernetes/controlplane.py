@@ -73,11 +73,13 @@ def write_certificates(layout: Layout, plan: ClusterPlan) -> pki.Authority:
 def write_configuration(paths: Paths, layout: Layout, plan: ClusterPlan, key: str) -> Path:
     """Every configuration file of the control plane; the machine specification to launch."""
     folder, server = layout.folder, f"https://{plan.endpoint}"
-    webhook, config, corefile = folder / "token-webhook.yaml", folder / "kwokctl.yaml", folder / "Corefile"
+    tokens, access = folder / "token-webhook.yaml", folder / "access-webhook.yaml"
+    config, corefile = folder / "kwokctl.yaml", folder / "Corefile"
     dns = folder / "coredns.kubeconfig"
-    webhook.write_text(render.token_webhook(key), encoding="utf-8")
+    tokens.write_text(render.webhook("tokenreview", key), encoding="utf-8")
+    access.write_text(render.webhook("accessreview", key), encoding="utf-8")
     control = render.ControlPlane(plan, paths.bin, layout.home, _write_keepers(paths, folder))
-    config.write_text(render.kwokctl(control, webhook), encoding="utf-8")
+    config.write_text(render.kwokctl(control, tokens, access), encoding="utf-8")
     dns.write_text(
         render.kubeconfig(server, layout.ca, layout.pki / "coredns.crt", layout.pki / "coredns.key", "coredns"),
         encoding="utf-8",

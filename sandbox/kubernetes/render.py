@@ -20,6 +20,7 @@ PAUSE_IMAGE = "registry.k8s.io/pause:3.10"
 REGISTRY_PORT = 5000
 CNI_PLUGINS = "/usr/lib/cni"  # Debian's containernetworking-plugins
 TOKEN_CACHE_SECONDS = 5
+ACCESS_CACHE_SECONDS = 5
 CERTIFICATE_NAMES = (
     "kubernetes",
     "kubernetes.default",
@@ -71,9 +72,12 @@ def kubeconfig(server: str, ca_file: Path, cert_file: Path, key_file: Path, user
     )
 
 
-def token_webhook(key: str) -> str:
-    """Where the API server asks who a bearer token is: the emulated Google side, one address a cluster."""
-    server = f"http://{layout.API_ADDRESS}:{layout.API_PORT}/kubernetes/tokenreview/{urllib.parse.quote(key, safe='')}"
+def webhook(route: str, key: str) -> str:
+    """Where the API server asks the emulated Google side, one address a cluster.
+
+    ``route``: tokenreview (who is this token?) or accessreview (does IAM let them?).
+    """
+    server = f"http://{layout.API_ADDRESS}:{layout.API_PORT}/kubernetes/{route}/{urllib.parse.quote(key, safe='')}"
     return dump(
         {
             "apiVersion": "v1",
@@ -103,7 +107,7 @@ done
 """
 
 
-def kwokctl(control: ControlPlane, webhook_file: Path) -> str:
+def kwokctl(control: ControlPlane, token_webhook: Path, access_webhook: Path) -> str:
     """kwokctl's configuration: binary runtime, no kwok controller (no node here is a fake one)."""
     options = {
         "runtime": "binary",
@@ -122,8 +126,9 @@ def kwokctl(control: ControlPlane, webhook_file: Path) -> str:
         "etcdBinary": str(control.bin / "etcd"),
         "kubectlBinary": str(control.bin / "kubectl"),
     }
+    server = _api_server(control, token_webhook, access_webhook)
     patches = [
-        {"name": "kube-apiserver", "extraArgs": _arguments(_api_server(control, webhook_file), _API_SERVER_OVERRIDES)},
+        {"name": "kube-apiserver", "extraArgs": _arguments(server, _API_SERVER_OVERRIDES)},
         {"name": "kube-controller-manager", "extraArgs": _arguments(_controller_manager(control), _KCM_OVERRIDES)},
         {"name": "kube-scheduler", "extraArgs": _arguments({"leader-elect": "false"})},
         {"name": "etcd", "extraArgs": _arguments({"unsafe-no-fsync": "true"})},
@@ -145,11 +150,12 @@ _API_SERVER_OVERRIDES = (
     "service-account-signing-key-file",
     "proxy-client-cert-file",
     "proxy-client-key-file",
+    "authorization-mode",
 )
 _KCM_OVERRIDES = ("service-account-private-key-file",)
 
 
-def _api_server(control: ControlPlane, webhook_file: Path) -> dict[str, str]:
+def _api_server(control: ControlPlane, token_webhook: Path, access_webhook: Path) -> dict[str, str]:
     pki = control.pki
     return {
         "tls-cert-file": f"{pki}/apiserver.crt",
@@ -168,9 +174,15 @@ def _api_server(control: ControlPlane, webhook_file: Path) -> dict[str, str]:
         "enable-admission-plugins": "ExtendedResourceToleration,NodeRestriction",
         # Webhooks and extension API servers: straight to their pods, as there is no kube-proxy beside the API server.
         "enable-aggregator-routing": "true",
-        "authentication-token-webhook-config-file": str(webhook_file),
+        "authentication-token-webhook-config-file": str(token_webhook),
         "authentication-token-webhook-version": "v1",
         "authentication-token-webhook-cache-ttl": f"{TOKEN_CACHE_SECONDS}s",
+        # IAM beside RBAC, asked last: whom RBAC allows something never waits for it.
+        "authorization-mode": "Node,RBAC,Webhook",
+        "authorization-webhook-config-file": str(access_webhook),
+        "authorization-webhook-version": "v1",
+        "authorization-webhook-cache-authorized-ttl": f"{ACCESS_CACHE_SECONDS}s",
+        "authorization-webhook-cache-unauthorized-ttl": f"{ACCESS_CACHE_SECONDS}s",
         "requestheader-client-ca-file": f"{pki}/ca.crt",
         "requestheader-allowed-names": "front-proxy-client",
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, GoogleApiError, OperationError
-from ansible_collections.llmd.gke.plugins.module_utils.gcp import networks, operations, ownership, ranges
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import locations, networks, operations, ownership, ranges
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession, Json, segment
 from ansible_collections.llmd.gke.plugins.module_utils.waiting import Verdict, report_progress, wait_until
 
@@ -266,7 +266,7 @@ def ensure_absent(session: GoogleSession, want: ProxySubnet, *, check_mode: bool
     if found is None:
         return Outcome(False, None, None)
     seen = view(found)
-    reason = _why_keep(want, found)
+    reason = _why_keep(want, found) or _why_shared(session, want, found)
     if reason:
         return Outcome(False, seen, seen, subnetwork=seen, adopted=True, kept=reason, warnings=[reason])
     if not check_mode:
@@ -277,10 +277,51 @@ def ensure_absent(session: GoogleSession, want: ProxySubnet, *, check_mode: bool
 def _why_keep(want: ProxySubnet, found: Json) -> str:
     if found.get("purpose") != PURPOSE:  # not even by force: it may carry machines
         return f"Subnet {want.name} is kept: its purpose is {found.get('purpose')}, it is no proxy-only subnet."
-    if not want.force and not ownership.owned_by_description(str(found.get("description", "")), want.deployment):
+    if not want.force and not ownership.owned_by_description(str(found.get("description", ""))):
         mark = ownership.MARKER
-        return f"Subnet {want.name} is kept: its description does not say that this deployment made it ({mark})."
+        return f"Subnet {want.name} is kept: its description does not say that this collection made it ({mark})."
     return ""
+
+
+def _why_shared(session: GoogleSession, want: ProxySubnet, found: Json) -> str:
+    """Deployments of one network and region share the subnet: who made it may go first, the last one takes it away."""
+    if want.force:
+        return ""
+    mine = ownership.owned_by_description(str(found.get("description", "")), want.deployment)
+    try:
+        others = other_deployments(session, want)
+    except GoogleApiError as error:
+        if error.code != "PERMISSION_DENIED":
+            raise
+        # Google itself refuses what a load balancer still needs; one that another deployment made is left to it.
+        return "" if mine else f"Subnet {want.name} is kept: another deployment made it, and clusters cannot be listed."
+    if not mine and networks.network_ref(want.network, session.project).project != session.project:
+        return f"Subnet {want.name} is kept: another deployment made it, and other projects use the network, too."
+    if others:
+        return f"Subnet {want.name} is kept for the other deployments of the region: {', '.join(others)}."
+    return ""
+
+
+def other_deployments(session: GoogleSession, want: ProxySubnet) -> list[str]:
+    """Deployments of this collection, beside this one, with a cluster in the subnet's network and region."""
+    path = f"projects/{segment(session.project)}/locations/-/clusters"
+    try:
+        answer = session.call("container.projects.locations.clusters.list", "GET", path)
+    except GoogleApiError as error:
+        if error.code != "API_DISABLED":  # no cluster runs without it
+            raise
+        return []
+    wanted = networks.network_ref(want.network, session.project)
+    found = set()
+    for cluster in answer.get("clusters") or []:
+        labels = cluster.get("resourceLabels") or {}
+        place = str(cluster.get("location") or "")
+        here = want.region in (place, locations.region_of_zone(place))
+        named = (cluster.get("networkConfig") or {}).get("network") or cluster.get("network")
+        network = networks.network_ref(str(named or "default"), session.project)
+        if ownership.owned(labels) and here and network == wanted:
+            found.add(str(labels.get(ownership.DEPLOYMENT) or cluster.get("name")))
+    return sorted(found - {want.deployment})
 
 
 def _delete(session: GoogleSession, want: ProxySubnet) -> None:

@@ -56,12 +56,12 @@ class Emulated:
         self.control("faults", fault)
 
 
-def start(folder: Path, speed: float) -> tuple[subprocess.Popen[str], Emulated]:
+def start(folder: Path, speed: float, *project: str) -> tuple[subprocess.Popen[str], Emulated]:
     python = sandbox_python()
     if not python.exists():
         pytest.skip(f"the sandbox's virtual environment is not built ({python})")
     process = subprocess.Popen(
-        [str(python), str(Path(__file__).with_name("emulator_main.py")), str(folder), str(speed)],
+        [str(python), str(Path(__file__).with_name("emulator_main.py")), str(folder), str(speed), *project],
         cwd=REPOSITORY,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

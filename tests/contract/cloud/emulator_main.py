@@ -1,7 +1,7 @@
 """Runs the sandbox's Google emulator alone on loopback, with no clusters behind it. Not a test: the tests start it.
 
-Usage (from the repository's root, with the sandbox's Python): python emulator_main.py FOLDER SPEED. One JSON line on
-standard output says where it listens and what a client's environment must be. Ends when standard input closes.
+Usage (from the repository's root, with the sandbox's Python): python emulator_main.py FOLDER SPEED [PROJECT]. One JSON
+line on standard output says where it listens and what a client's environment must be. Ends when standard input closes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sandbox.timing import Timing
 
 def main() -> None:
     folder, speed = Path(sys.argv[1]), float(sys.argv[2])
-    world = World()
+    world = World(*sys.argv[3:4])
     emulator = Emulator(world, NullBackend(), Timing(speed))
     authority = CertificateAuthority()
     server = serve(emulator, "127.0.0.1", 0, authority=authority)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.gcp import roles, tokenreview
+from sandbox.gcp import accessreview, roles, tokenreview
 from sandbox.gcp.testing import Cloud
 
 CRM = "cloudresourcemanager.googleapis.com/v1/projects"
@@ -221,3 +221,100 @@ def test_a_planted_busy_cluster(cloud: Cloud) -> None:
     cloud.world.faults.clear(planted["id"])
     cloud.world.faults.plant({"words": ["cluster-busy", "*", "0"]})  # its time is over at once
     cloud.run("PUT", path, change)
+
+
+# --- custom roles and the authorizer of clusters --------------------------------------------------------------------
+
+IAM = "iam.googleapis.com/v1/projects/llmd-sandbox/roles"
+OPERATOR = "llmd-operator@llmd-sandbox.iam.gserviceaccount.com"
+
+
+def own_role(cloud: Cloud, *permissions: str) -> str:
+    """Leave the caller nothing but a custom role with these permissions."""
+    role = {"title": "Mine", "stage": "GA", "includedPermissions": list(permissions)}
+    name: str = cloud.ok("POST", IAM, {"roleId": "mine", "role": role})["name"]
+    policy = cloud.ok("POST", f"{CRM}/llmd-sandbox:getIamPolicy", {})
+    policy["bindings"] = [{"role": name, "members": [f"serviceAccount:{OPERATOR}"]}]
+    cloud.ok("POST", f"{CRM}/llmd-sandbox:setIamPolicy", {"policy": policy})
+    return name
+
+
+def may(cloud: Cloud, verb: str, resource: str, group: str = "", subresource: str = "") -> bool:
+    """What a cluster's API server is told about a request of the caller."""
+    attributes = {"verb": verb, "group": group, "resource": resource, "subresource": subresource}
+    spec = {"user": OPERATOR, "resourceAttributes": attributes}
+    answer = cloud.ok("POST", "kubernetes/accessreview/key", {"apiVersion": "authorization.k8s.io/v1", "spec": spec})
+    return bool(answer["status"]["allowed"])
+
+
+def test_a_custom_role_gives_exactly_what_it_lists(cloud: Cloud) -> None:
+    name = own_role(cloud, "compute.regions.get", "container.pods.list", "container.thirdPartyObjects.get")
+    asked = {"permissions": ["compute.regions.get", "compute.zones.get", "container.pods.list"]}
+    held = cloud.ok("POST", f"{CRM}/llmd-sandbox:testIamPermissions", asked)
+    assert held["permissions"] == ["compute.regions.get", "container.pods.list"]
+    assert cloud.ok("GET", f"{cloud.compute}/regions/us-central1")["name"] == "us-central1"
+    assert "compute.zones.get" in cloud.fails(403, "GET", f"{cloud.compute}/zones/us-central1-a")["message"]
+    assert may(cloud, "watch", "pods")
+    assert may(cloud, "get", "httproutes", "gateway.networking.k8s.io")
+    assert not may(cloud, "get", "pods")
+    assert not may(cloud, "patch", "httproutes", "gateway.networking.k8s.io")
+    cloud.world.custom_roles[name]["deleted"] = True
+    assert cloud.ok("POST", f"{CRM}/llmd-sandbox:testIamPermissions", asked) == {}
+
+
+@pytest.mark.parametrize(
+    ("request_", "permission"),
+    [  # rows of Google's page "GKE API permissions"
+        (("create", "pods", "", ""), "container.pods.create"),
+        (("deletecollection", "pods", "", ""), "container.pods.delete"),
+        (("patch", "configmaps", "", ""), "container.configMaps.update"),
+        (("get", "pods", "", "log"), "container.pods.getLogs"),
+        (("create", "pods", "", "exec"), "container.pods.exec"),
+        (("get", "services", "", "proxy"), "container.services.proxy"),
+        (("update", "deployments", "apps", "scale"), "container.deployments.updateScale"),
+        (("get", "deployments", "apps", "status"), "container.deployments.getStatus"),
+        (("list", "customresourcedefinitions", "apiextensions.k8s.io", ""), "container.customResourceDefinitions.list"),
+        (("update", "inferencepools", "inference.networking.k8s.io", ""), "container.thirdPartyObjects.update"),
+        (("escalate", "clusterroles", "rbac.authorization.k8s.io", ""), "container.clusterRoles.escalate"),
+    ],
+)
+def test_a_request_to_a_cluster_is_one_permission(request_: tuple[str, ...], permission: str) -> None:
+    attributes = dict(zip(("verb", "resource", "group", "subresource"), request_, strict=True))
+    assert accessreview.permission_of(attributes) == permission
+
+
+def test_what_requests_needed_is_noted_and_what_was_only_asked_for_is_not(cloud: Cloud) -> None:
+    own_role(cloud, "compute.regions.get")
+    cloud.server.control.handle("DELETE", "permissions", {}, None)
+    cloud.ok("POST", f"{CRM}/llmd-sandbox:testIamPermissions", {"permissions": ["compute.zones.get"]})
+    cloud.ok("GET", f"{cloud.compute}/regions/us-central1")
+    may(cloud, "list", "secrets")
+    _status, found = cloud.server.control.handle("GET", "permissions", {}, None)
+    assert found["needed"][OPERATOR] == {
+        "compute.regions.get": ["compute.regions.get"],
+        "container.secrets.list": ["kubernetes: list secrets"],
+    }
+
+
+def test_whom_iam_does_not_know_rbac_decides_about(cloud: Cloud) -> None:
+    spec = {"user": "system:serviceaccount:a:b", "resourceAttributes": {"verb": "list", "resource": "pods"}}
+    answer = cloud.ok("POST", "kubernetes/accessreview/key", {"apiVersion": "authorization.k8s.io/v1", "spec": spec})
+    assert answer["status"] == {"allowed": False}
+    assert "system:serviceaccount:a:b" not in cloud.world.needed
+
+
+def test_custom_roles_are_kept_read_changed_and_deleted(cloud: Cloud) -> None:
+    role = {"title": "One", "includedPermissions": ["compute.zones.get"]}
+    name = cloud.ok("POST", IAM, {"roleId": "one", "role": role})["name"]
+    assert cloud.fails(409, "POST", IAM, {"roleId": "one", "role": role})["status"] == "ALREADY_EXISTS"
+    cloud.fails(400, "POST", IAM, {"roleId": "a b", "role": role})
+    cloud.fails(400, "POST", IAM, {"roleId": "two", "role": {"includedPermissions": ["no.such"]}})
+    assert "includedPermissions" not in cloud.ok("GET", IAM)["roles"][0]
+    assert cloud.ok("GET", f"{IAM}?view=FULL")["roles"][0]["includedPermissions"] == ["compute.zones.get"]
+    changed = {"title": "Other", "includedPermissions": []}
+    assert cloud.ok("PATCH", f"iam.googleapis.com/v1/{name}?updateMask=title", changed)["title"] == "Other"
+    assert cloud.ok("GET", f"iam.googleapis.com/v1/{name}")["includedPermissions"] == ["compute.zones.get"]
+    assert cloud.ok("DELETE", f"iam.googleapis.com/v1/{name}")["deleted"] is True
+    policy = {"bindings": [{"role": name, "members": [f"serviceAccount:{OPERATOR}"]}]}
+    refused = cloud.fails(400, "POST", f"{CRM}/llmd-sandbox:setIamPolicy", {"policy": policy})
+    assert "does not exist" in refused["message"]

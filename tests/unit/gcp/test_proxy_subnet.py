@@ -67,6 +67,7 @@ def project(google: Any) -> Any:
     google.on("POST", "/wait", DONE)
     google.on("GET", "subnetworks/proxy-only-subnet$", subnet())
     google.on("DELETE", "subnetworks/proxy-only-subnet", {**OPERATION, "operationType": "delete"})
+    google.on("GET", "locations/-/clusters$", {})
     return google
 
 
@@ -236,7 +237,7 @@ def test_ours_is_deleted(project: Any, run_module: Callable[..., dict[str, Any]]
     [
         (subnet(description="by hand"), {}, False),
         (subnet(description="by hand"), {"force": True}, True),
-        (subnet(description=MARK.replace("pattern1", "pattern2")), {}, False),
+        (subnet(description=MARK.replace("pattern1", "pattern2")), {}, True),  # pattern2 is gone: see below
         (ordinary("proxy-only-subnet"), {"force": True}, False),
     ],
 )
@@ -248,6 +249,60 @@ def test_others_are_kept(
     assert result["changed"] is deleted
     assert bool(result["kept"]) is not deleted
     assert bool(project.writes()) is deleted
+
+
+def cluster(
+    deployment: str, location: str = "us-central1-b", network: str = "default", **labels: str
+) -> dict[str, Any]:
+    return {
+        "name": f"{deployment}-cluster",
+        "location": location,
+        "network": network,
+        "networkConfig": {"network": f"projects/my-project/global/networks/{network}"},
+        "resourceLabels": {"managed-by": "llmd-gke", "llmd-deployment": deployment, **labels},
+    }
+
+
+@pytest.mark.parametrize("maker", ["pattern1", "pattern2"])
+@pytest.mark.parametrize(
+    ("clusters", "deleted"),
+    [
+        ([cluster("pattern2")], False),
+        ([cluster("pattern2", location="us-central1")], False),
+        ([cluster("pattern3")], False),
+        ([cluster("pattern1")], True),  # this deployment's own, in a teardown of everything but the cluster
+        ([cluster("pattern2", location="europe-west4-a")], True),
+        ([cluster("pattern2", network="other")], True),
+        ([cluster("pattern2", **{"managed-by": "somebody"})], True),
+    ],
+)
+def test_the_last_deployment_of_the_region_takes_it_away(
+    project: Any, run_module: Callable[..., dict[str, Any]], maker: str, clusters: list[Any], deleted: bool
+) -> None:
+    project.on("GET", "subnetworks/proxy-only-subnet$", subnet(description=MARK.replace("pattern1", maker)))
+    project.on("GET", "locations/-/clusters$", {"clusters": clusters})
+    result = run_module("gcp_proxy_subnet", **ABSENT)
+    assert result["changed"] is deleted
+    assert ("other deployments of the region: pattern" in result["kept"]) is not deleted
+    assert bool(project.writes()) is deleted
+
+
+def test_without_a_list_of_clusters_only_its_own_is_deleted(
+    project: Any, run_module: Callable[..., dict[str, Any]], error_reply: Callable[..., Any]
+) -> None:
+    refused = error_reply(403, 'Required "container.clusters.list" permission(s) for "projects/my-project".')
+    project.on("GET", "locations/-/clusters$", refused)
+    project.on("GET", "subnetworks/proxy-only-subnet$", subnet(description=MARK.replace("pattern1", "pattern2")))
+    assert "cannot be listed" in run_module("gcp_proxy_subnet", **ABSENT)["kept"]
+    project.on("GET", "subnetworks/proxy-only-subnet$", subnet())
+    assert run_module("gcp_proxy_subnet", **ABSENT)["changed"] is True
+
+
+def test_of_a_shared_network_only_its_own_is_deleted(project: Any, run_module: Callable[..., dict[str, Any]]) -> None:
+    """Clusters of the other projects that use it cannot be seen from this one."""
+    project.on("GET", "subnetworks/proxy-only-subnet$", subnet(description=MARK.replace("pattern1", "pattern2")))
+    result = run_module("gcp_proxy_subnet", network="projects/host/global/networks/shared", **ABSENT)
+    assert "other projects use the network" in result["kept"]
 
 
 def test_gone_is_gone(project: Any, run_module: Callable[..., dict[str, Any]], error_reply: Callable[..., Any]) -> None:

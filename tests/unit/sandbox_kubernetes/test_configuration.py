@@ -33,8 +33,13 @@ def node_config(**changes: Any) -> render.NodeConfig:
     return render.NodeConfig(**{**values, **changes})
 
 
+def kwokctl() -> str:
+    control = render.ControlPlane(PLAN, Path("/bin"), Path("/home"), Path("/keepers"))
+    return render.kwokctl(control, Path("/hook"), Path("/access"))
+
+
 def arguments(component: str) -> dict[str, str]:
-    text = render.kwokctl(render.ControlPlane(PLAN, Path("/bin"), Path("/home"), Path("/keepers")), Path("/hook"))
+    text = kwokctl()
     patches = {patch["name"]: patch["extraArgs"] for patch in yaml.safe_load(text)["componentsPatches"]}
     return {item["key"]: item["value"] for item in patches[component]}
 
@@ -46,11 +51,13 @@ def test_api_server_is_as_gke_has_it() -> None:
     assert found["service-cluster-ip-range"] == layout.SERVICE_RANGE
     assert found["authentication-token-webhook-config-file"] == "/hook"
     assert found["authentication-token-webhook-cache-ttl"] == "5s"
+    assert found["authorization-mode"] == "Node,RBAC,Webhook"
+    assert found["authorization-webhook-config-file"] == "/access"
     assert found["kubelet-client-certificate"].endswith("kubelet-client.crt")
 
 
 def test_kwokctl_runs_no_fake_nodes_and_port_443() -> None:
-    text = render.kwokctl(render.ControlPlane(PLAN, Path("/bin"), Path("/home"), Path("/keepers")), Path("/hook"))
+    text = kwokctl()
     options = yaml.safe_load(text)["options"]
     assert options["disable"] == ["kwok-controller"]
     assert options["kubeApiserverPort"] == 443
@@ -58,14 +65,14 @@ def test_kwokctl_runs_no_fake_nodes_and_port_443() -> None:
 
 
 def test_what_kwokctl_sets_itself_is_overridden() -> None:
-    text = render.kwokctl(render.ControlPlane(PLAN, Path("/bin"), Path("/home"), Path("/keepers")), Path("/hook"))
+    text = kwokctl()
     patch = next(item for item in yaml.safe_load(text)["componentsPatches"] if item["name"] == "kube-apiserver")
     overridden = {item["key"] for item in patch["extraArgs"] if item.get("override")}
     assert {"tls-cert-file", "service-account-signing-key-file", "proxy-client-cert-file"} <= overridden
 
 
-def test_token_webhook_quotes_the_key() -> None:
-    config = yaml.safe_load(render.token_webhook("p/us-central1-a/c"))
+def test_a_webhook_quotes_the_key() -> None:
+    config = yaml.safe_load(render.webhook("tokenreview", "p/us-central1-a/c"))
     assert config["clusters"][0]["cluster"]["server"].endswith("/kubernetes/tokenreview/p%2Fus-central1-a%2Fc")
 
 

@@ -183,6 +183,53 @@ def test_the_objects_are_those_of_the_role_and_a_second_run_changes_nothing(depl
     assert (deployed.home / ".llmd/pattern1/monitoring/dashboards/grafana.json").is_file()
 
 
+def test_objects_for_an_operator_of_ones_own(deployed: Sandbox, tmp_path: Path) -> None:
+    """The two kinds are open here: no operator reads them, and their real schemas are its own."""
+    missing = deployed.playbook(MONITORING, monitoring_backend="operator")
+    assert "CRD_MISSING" in missing.output, missing.output[-3000:]
+    for plural, kind in (("podmonitors", "PodMonitor"), ("prometheusrules", "PrometheusRule")):
+        crd = open_definition("monitoring.coreos.com", plural, kind)
+        (tmp_path / plural).write_text(json.dumps(crd), encoding="utf-8")
+        deployed.exec("kubectl", "apply", "-f", str(tmp_path / plural))
+        deployed.exec("kubectl", "wait", "--for=condition=Established", "--timeout=60s", "crd", crd["metadata"]["name"])
+    labels = {"release": "kube-prometheus-stack"}
+    run = deployed.playbook(MONITORING, monitoring_backend="operator", monitoring_operator_labels=labels)
+    assert run.rc == 0, run.output[-3000:]
+    monitors = {one["metadata"]["name"]: one for one in kubernetes(deployed, "podmonitors")}
+    assert set(monitors) == {"llmd-pattern1-model-servers", "llmd-pattern1-pickers"}
+    for one in [*monitors.values(), *kubernetes(deployed, "prometheusrules")]:
+        assert one["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+    for one in monitors.values():  # each selects pods that have the port it names
+        selector = one["spec"]["selector"]
+        words = [f"{key}={value}" for key, value in selector.get("matchLabels", {}).items()]
+        words += [entry["key"] for entry in selector.get("matchExpressions", [])]
+        pods = json.loads(deployed.exec("kubectl", "get", "pods", "-n", NAMESPACE, "-l", ",".join(words), "-o", "json"))
+        ports = {port.get("name") for pod in pods["items"] for c in pod["spec"]["containers"] for port in c["ports"]}
+        assert one["spec"]["podMetricsEndpoints"][0]["port"] in ports
+    (alerts,) = (one for one in kubernetes(deployed, "prometheusrules") if one["metadata"]["name"].endswith("-alerts"))
+    assert alerts["spec"] == prometheus.rules("alerts.yml")
+    gone = deployed.playbook(MONITORING, monitoring_backend="operator", monitoring_state="absent")
+    assert gone.rc == 0, gone.output[-3000:]
+    assert kubernetes(deployed, "podmonitors") == kubernetes(deployed, "prometheusrules") == []
+
+
+def open_definition(group: str, plural: str, kind: str) -> dict[str, Any]:
+    """A CRD that takes every object of its kind."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"plural": plural, "kind": kind},
+            "versions": [version],
+        },
+    }
+
+
 def test_absent_takes_them_away(deployed: Sandbox) -> None:
     run = deployed.playbook(MONITORING, monitoring_state="absent")
     assert run.rc == 0, run.output[-3000:]

@@ -159,7 +159,7 @@ def _unknown(manifest: Manifest, outcome: Outcome, check_mode: bool) -> None:
             f"The cluster does not know {manifest['kind']} of {manifest['apiVersion']}.",
             code="CRD_MISSING",
             where=name,
-            remedy="Install the CRDs first (role llmd.gke.gateway_crds), or enable the Gateway API on the cluster.",
+            remedy="Install its CRD first: role llmd.gke.gateway_crds for the Gateway API's, an operator for its own.",
         )
     outcome.objects.append({"object": name, "action": "created"})
     outcome.changed = True

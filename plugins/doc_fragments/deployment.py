@@ -47,9 +47,35 @@ options:
     type: str
     required: true
   model:
-    description: Model that is to be served.
+    description: Model that is to be served, the first of O(servers).
     type: str
     required: true
+  servers:
+    description: Every model server with its pool. Empty means the one of O(model) and O(pool).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      model:
+        description: Model that it serves; a canary has the name of the model that it is to replace.
+        type: str
+        required: true
+      pool:
+        description: Name of its InferencePool, which is also the name of that one's release.
+        type: str
+        required: true
+      release:
+        description: Name of its own release.
+        type: str
+        required: true
+  body_router:
+    description: Name of the GCPRoutingExtension that reads the model's name out of the body; empty for none.
+    type: str
+    default: ""
+  role_label:
+    description: Label that tells prefill servers from decode servers; empty where there are none.
+    type: str
+    default: ""
   hf_secret:
     description: Name of the Secret with the Hugging Face token; only the names of its keys are read.
     type: str

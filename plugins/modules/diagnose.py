@@ -49,7 +49,14 @@ EXAMPLES = r"""
     route: llm-d-pattern1-inference-scheduling
     pool: gaie-pattern1
     model: google/gemma-2b-it
+    servers:
+      - {model: google/gemma-2b-it, pool: gaie-pattern1, release: ms-pattern1}
+      - {model: microsoft/Phi-3-mini-4k-instruct, pool: gaie-pattern1-phi-3, release: ms-pattern1-phi-3}
+    request_counter: "{{ profile.picker.request_counter }}"
+    response_header: "{{ profile.picker.response_header }}"
     fail_on: error
+  vars:
+    profile: "{{ lookup('llmd.gke.profile', 'llm-d-0.4') }}"
 """
 
 RETURN = r"""

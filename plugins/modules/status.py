@@ -49,6 +49,11 @@ EXAMPLES = r"""
     route: llm-d-pattern1-inference-scheduling
     pool: gaie-pattern1
     model: google/gemma-2b-it
+    request_counter: "{{ profile.picker.request_counter }}"
+    response_header: "{{ profile.picker.response_header }}"
+    metrics: "{{ profile.model_server.metrics }}"
+  vars:
+    profile: "{{ lookup('llmd.gke.profile', 'llm-d-0.4') }}"
 """
 
 RETURN = r"""
@@ -67,6 +72,15 @@ status:
     requests: {picker: 17.0, model_servers: 19.0}
     tokens_per_second: 121.5
     window_seconds: 1.0
+    pools:
+      - model: google/gemma-2b-it
+        pool: gaie-pattern1
+        release: ms-pattern1
+        replicas: {wanted: 1, ready: 1}
+        picker: {ready: 1, pods: 1}
+        queue: 0.0
+        running: 1.0
+        tokens_per_second: 121.5
     nodes: {default-pool: 2, nvidia-t4-pool: 1}
     lease: {state: running, until: "2026-11-24T08:00:00+00:00", hours_left: 7.9, expired: false, paused_since: ""}
     findings: []

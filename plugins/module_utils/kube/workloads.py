@@ -63,6 +63,20 @@ def rollout(workload: dict[str, Any]) -> Rollout:
     return Rollout(wanted, updated, max(available, 0), observed, late)
 
 
+def pod_labels_of(workload: dict[str, Any]) -> dict[str, str]:
+    """The labels that a workload gives to its pods (a group's: to its workers)."""
+    spec = workload.get("spec") or {}
+    template = (spec.get("leaderWorkerTemplate") or {}).get("workerTemplate") or spec.get("template") or {}
+    labels: dict[str, str] = (template.get("metadata") or {}).get("labels") or {}
+    return labels
+
+
+def pods_wanted(workload: dict[str, Any]) -> int:
+    """Pods that a workload is to have: of a LeaderWorkerSet all those of its groups."""
+    size = ((workload.get("spec") or {}).get("leaderWorkerTemplate") or {}).get("size")
+    return rollout(workload).wanted * _number(size, 1)
+
+
 def selector_of(workload: dict[str, Any]) -> dict[str, str]:
     """The labels by which a workload's pods are found."""
     if workload.get("kind") == "LeaderWorkerSet":

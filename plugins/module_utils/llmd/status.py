@@ -12,10 +12,16 @@ from ansible_collections.llmd.gke.plugins.module_utils.gcp import leases
 from ansible_collections.llmd.gke.plugins.module_utils.inference.metrics import total
 from ansible_collections.llmd.gke.plugins.module_utils.kube.gateways import endpoint_of
 from ansible_collections.llmd.gke.plugins.module_utils.kube.pods import is_ready, progress_of
-from ansible_collections.llmd.gke.plugins.module_utils.kube.workloads import rollout, selector_of
+from ansible_collections.llmd.gke.plugins.module_utils.kube.workloads import pod_labels_of, pods_wanted
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.observe import MODELS
-from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.read_cluster import is_model_server, is_picker
-from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.shapes import Finding, Json, Observation
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.read_cluster import (
+    is_model_server,
+    is_picker,
+    pool_of,
+    selected,
+    server_of,
+)
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.shapes import Finding, Json, Observation, Server
 
 Texts = Mapping[str, str]
 
@@ -33,7 +39,10 @@ def status_of(
     names: the model server's metrics as the profile names them: waiting, running, kv_cache_usage, generated, finished.
     """
     servers = [_server(pod, seen, later, seconds, names) for pod in _pods(seen, is_model_server)]
-    wanted = _wanted(seen)
+    pools = [_pool(server, seen, servers) for server in seen.scope.served]
+    wanted = [pool["replicas"]["wanted"] for pool in pools]
+    # Prefill and decode servers both count a request that they have shared.
+    answering = [server for server in servers if server["role"] != "prefill"]
     pickers = [pod for pod in seen.cluster.pods or [] if is_picker(pod, seen.scope)]
     counted = [total(seen.cluster.metrics.get(_name(pod), ""), seen.scope.request_counter) for pod in pickers]
     routed = [value for value in counted if value is not None]
@@ -42,14 +51,18 @@ def status_of(
         "models": _models(seen),
         "release": seen.scope.release,
         "cluster": seen.scope.cluster,
-        "replicas": {"wanted": wanted, "ready": sum(bool(server["ready"]) for server in servers)},
+        "replicas": {
+            "wanted": None if None in wanted else sum(wanted),
+            "ready": sum(bool(server["ready"]) for server in servers),
+        },
         "picker": {"ready": sum(map(is_ready, pickers)), "pods": len(pickers)},
         "queue": _sum(servers, "waiting"),
         "running": _sum(servers, "running"),
         "kv_cache_use": _mean(servers, "kv_cache_usage"),
-        "requests": {"picker": sum(routed) if routed else None, "model_servers": _sum(servers, "finished")},
+        "requests": {"picker": sum(routed) if routed else None, "model_servers": _sum(answering, "finished")},
         "tokens_per_second": _sum(servers, "tokens_per_second"),
         "window_seconds": round(seconds, 2),
+        "pools": pools,
         "servers": servers,
         "nodes": seen.google.pool_sizes,
         "lease": _lease(seen, now),
@@ -71,8 +84,13 @@ def _server(pod: Json, seen: Observation, later: Texts, seconds: float, names: M
     start, rate = total(before, names["generated"]), None
     if start is not None and values["generated"] is not None and after and seconds > 0 and values["generated"] >= start:
         rate = round((values["generated"] - start) / seconds, 1)
+    labels = pod["metadata"].get("labels") or {}
+    server = server_of(labels, seen)
     return {
         "pod": _name(pod),
+        "model": server.model if server else None,
+        "pool": server.pool if server else None,
+        "role": labels.get(seen.scope.role_label),
         "node": (pod.get("spec") or {}).get("nodeName"),
         "ready": is_ready(pod),
         "state": progress_of(pod),
@@ -81,16 +99,37 @@ def _server(pod: Json, seen: Observation, later: Texts, seconds: float, names: M
     }
 
 
-def _wanted(seen: Observation) -> int | None:
-    """Replicas that the model servers' workloads ask for: those whose selector does not pick the endpoint picker."""
-    if seen.cluster.workloads is None:
-        return None
-    servers = [
-        workload
-        for workload in seen.cluster.workloads
-        if seen.scope.picker_label not in selector_of(workload) and workload["kind"] != "DaemonSet"
+def _pool(server: Server, seen: Observation, servers: list[Json]) -> Json:
+    """One model server's pool: its pods wanted and ready, its picker, its load."""
+    mine = [entry for entry in servers if entry["pool"] == server.pool]
+    label = f"{server.pool}-epp"
+    pickers = [
+        pod
+        for pod in seen.cluster.pods or []
+        if (pod["metadata"].get("labels") or {}).get(seen.scope.picker_label) == label
     ]
-    return sum(rollout(workload).wanted for workload in servers)
+    return {
+        "model": server.model,
+        "pool": server.pool,
+        "release": server.release,
+        "replicas": {"wanted": _wanted(server, seen), "ready": sum(bool(entry["ready"]) for entry in mine)},
+        "picker": {"ready": sum(map(is_ready, pickers)), "pods": len(pickers)},
+        "queue": _sum(mine, "waiting"),
+        "running": _sum(mine, "running"),
+        "tokens_per_second": _sum(mine, "tokens_per_second"),
+    }
+
+
+def _wanted(server: Server, seen: Observation) -> int | None:
+    """Pods that the workloads ask for whose pods the pool takes. What a LeaderWorkerSet makes is counted with it."""
+    if seen.cluster.workloads is None or seen.cluster.pools is None:
+        return None
+    pool = pool_of(seen, server.pool)
+    return sum(
+        pods_wanted(workload)
+        for workload in seen.cluster.workloads
+        if selected(pool, pod_labels_of(workload)) and not workload["metadata"].get("ownerReferences")
+    )
 
 
 def _sum(servers: list[Json], key: str) -> float | None:
@@ -137,6 +176,14 @@ def screen(status: Json) -> list[str]:
         f"tokens      {_show(status['tokens_per_second'])} a second over the last {status['window_seconds']:.1f} s",
         f"KV cache    {_percent(status['kv_cache_use'])} in use",
     ]
+    if len(status["pools"]) > 1:
+        for pool in status["pools"]:
+            have = pool["replicas"]
+            lines.append(
+                f"  {pool['model']} ({pool['pool']})  {have['ready']} of {_show(have['wanted'])} ready, picker"
+                f" {pool['picker']['ready']} of {pool['picker']['pods']}, {_show(pool['running'])} running,"
+                f" {_show(pool['queue'])} queued, {_show(pool['tokens_per_second'])} tokens/s"
+            )
     for server in status["servers"]:
         lines.append(
             f"  {server['pod']}  {server['state']}, {_show(server['running'])} running, {_show(server['waiting'])}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,7 +41,7 @@ def _cluster() -> dict[str, Any]:
         "events": [],
         "workloads": [
             {"kind": "Deployment", "metadata": {"name": "gaie-pattern1-epp"}, "spec": {"replicas": 1}},
-            {"kind": "Deployment", "metadata": {"name": "ms"}, "spec": {"replicas": 1}},
+            {"kind": "Deployment", "metadata": {"name": "ms"}, "spec": {"replicas": 1, **template({"serve": "true"})}},
         ],
         "services": [{"metadata": {"name": "gaie-pattern1-epp"}}],
         "secret_keys": ["HF_TOKEN"],
@@ -80,8 +82,12 @@ def _cluster() -> dict[str, Any]:
         ],
         "health_policies": [{"metadata": {"name": "h"}, "spec": {"targetRef": {"name": "gaie-pattern1"}}}],
         "backend_policies": [{"metadata": {"name": "b"}, "spec": {"targetRef": {"name": "gaie-pattern1"}}}],
-        "scorers": {"queue-scorer": 2.0},
+        "scorers": {"picker": {"queue-scorer": 2.0}},
     }
+
+
+def template(labels: dict[str, str]) -> dict[str, Any]:
+    return {"template": {"metadata": {"labels": labels}}}
 
 
 @pytest.fixture
@@ -135,5 +141,46 @@ def healthy() -> Callable[[], Any]:
             observe.COMPLETION: Answer(200, header, b"{}"),
         }
         return shapes.Observation(scope, google, shapes.Cluster(**_cluster()), answers)
+
+    return make
+
+
+@pytest.fixture
+def healthy_two(healthy: Callable[[], Any]) -> Callable[[], Any]:
+    """The same with a second model beside it, and the router in front that tells the two apart."""
+    from ansible_collections.llmd.gke.plugins.module_utils.inference.http import Answer
+    from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis import observe, shapes
+
+    def make() -> Any:
+        seen = healthy()
+        servers = (shapes.Server("m", "gaie-pattern1", "ms-pattern1"), shapes.Server("n", "gaie-n", "ms-n"))
+        names = ("infra-pattern1", "bbr-pattern1", "gaie-pattern1", "ms-pattern1", "gaie-n", "ms-n")
+        seen.scope = replace(seen.scope, servers=servers, body_router="bbr", releases=names)
+        cluster = seen.cluster
+        cluster.releases += [
+            {"name": name, "status": "deployed", "revision": 1, "description": ""}
+            for name in ("bbr-pattern1", "gaie-n", "ms-n")
+        ]
+        cluster.pods += [
+            ready_pod("picker-n", {"inferencepool": "gaie-n-epp"}, 9002),
+            ready_pod("server-n", {"serve": "n"}, 8000, resources={"limits": {"nvidia.com/gpu": "1"}}),
+            ready_pod("router", {"app": "bbr"}, 9004),
+        ]
+        cluster.workloads += [
+            {"kind": "Deployment", "metadata": {"name": "gaie-n-epp"}, "spec": {"replicas": 1}},
+            {"kind": "Deployment", "metadata": {"name": "ms-n"}, "spec": {"replicas": 3, **template({"serve": "n"})}},
+        ]
+        cluster.services.append({"metadata": {"name": "gaie-n-epp"}})
+        pool = copy.deepcopy(cluster.pools[0])
+        pool["metadata"]["name"] = "gaie-n"
+        pool["spec"].update(selector={"matchLabels": {"serve": "n"}}, endpointPickerRef={"name": "gaie-n-epp"})
+        cluster.pools.append(pool)
+        cluster.scorers["picker-n"] = {"queue-scorer": 2.0}
+        attached = {"ancestorRef": {"name": "gw"}, "conditions": conditions(Attached="True")}
+        cluster.routing_extension = {"metadata": {"name": "bbr"}, "status": {"ancestors": [attached]}}
+        header = {"x-went-into-resp-headers": "true"}
+        seen.answers[observe.MODELS] = Answer(200, header, json.dumps({"data": [{"id": "m"}, {"id": "n"}]}).encode())
+        seen.answers[f"{observe.COMPLETION} n"] = Answer(200, header, b"{}")
+        return seen
 
     return make

@@ -170,7 +170,7 @@ FAULTS: dict[str, Callable[[Any], Any]] = {
     "POOL_SELECTS_NOTHING": lambda s: s.cluster.pools[0]["spec"]["selector"].update(matchLabels={"a": "b"}),
     "POOL_TARGET_PORT_WRONG": lambda s: s.cluster.pools[0]["spec"].update(targetPorts=[{"number": 8200}]),
     "PICKER_SERVICE_MISSING": lambda s: s.cluster.services.clear(),
-    "SCORERS_WRONG": lambda s: s.cluster.scorers.update({"queue-scorer": 1.0}),
+    "SCORERS_WRONG": lambda s: s.cluster.scorers.update(picker={"queue-scorer": 1.0}),
     "GATEWAY_CLASS_UNSUITABLE": lambda s: s.cluster.gateway["spec"].update(
         gatewayClassName="gke-l7-global-external-managed"
     ),
@@ -206,6 +206,63 @@ def test_a_fault_is_found_first(healthy: Make, code: str) -> None:
     seen = healthy()
     FAULTS[code](seen)
     assert codes(seen)[0] == code
+
+
+def detached(seen: Any) -> None:
+    condition(seen.cluster.routing_extension["status"]["ancestors"][0], "Attached", "one a Gateway", "Conflicted")
+
+
+SECOND: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "RELEASE_MISSING": (lambda s: s.cluster.releases.pop(), "ms-n"),
+    "PICKER_NOT_READY": (lambda s: s.cluster.workloads.pop(2), "gaie-n-epp"),
+    "POOL_MISSING": (lambda s: s.cluster.pools.pop(), "gaie-n"),
+    "POOL_TARGET_PORT_WRONG": (lambda s: s.cluster.pools[1]["spec"].update(targetPorts=[{"number": 8200}]), "gaie-n"),
+    "POOL_SELECTS_NOTHING": (
+        lambda s: s.cluster.pools[1]["spec"]["selector"].update(matchLabels={"a": "b"}),
+        "InferencePool llm-d/gaie-n",
+    ),
+    "SCORERS_WRONG": (lambda s: s.cluster.scorers.update({"picker-n": {"queue-scorer": 1.0}}), "picker-n"),
+    "IMAGE_PULL_FAILED": (lambda s: waiting_pod(s.cluster.pods[3], "ErrImagePull", "not found"), "server-n"),
+    "CONTAINER_CONFIG_ERROR": (
+        lambda s: waiting_pod(s.cluster.pods[4], "CreateContainerConfigError", "no such key"),
+        "router",
+    ),
+    "BODY_ROUTER_NOT_ATTACHED": (detached, "bbr"),
+    "PICKER_BYPASSED": (lambda s: s.answers["POST /v1/completions n"].headers.clear(), "endpoint"),
+}
+
+
+def test_two_models_that_are_well_have_no_finding(healthy_two: Make) -> None:
+    assert codes(healthy_two()) == []
+
+
+@pytest.mark.parametrize("code", sorted(SECOND))
+def test_a_fault_of_the_second_model_is_found_and_placed(healthy_two: Make, code: str) -> None:
+    from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.judge import diagnose
+
+    seen = healthy_two()
+    plant, place = SECOND[code]
+    plant(seen)
+    found = diagnose(seen)
+    assert found[0].problem.code == code
+    assert [place in where for where in found[0].places] == [True], found[0].places
+
+
+def test_every_model_must_be_in_the_list(healthy_two: Make) -> None:
+    from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.judge import diagnose
+
+    seen = healthy_two()
+    answer_of = seen.answers["GET /v1/models"]
+    seen.answers["GET /v1/models"] = replace(answer_of, body=json.dumps({"data": [{"id": "m"}]}).encode())
+    (finding,) = diagnose(seen)
+    assert finding.problem.code == "MODEL_UNKNOWN"
+    assert finding.problem.what == "n is not served."
+
+
+def test_an_extension_that_is_not_there_is_named(healthy_two: Make) -> None:
+    seen = healthy_two()
+    seen.cluster.routing_extension = {}
+    assert codes(seen) == ["BODY_ROUTER_NOT_ATTACHED"]
 
 
 def test_causes_come_before_what_follows_from_them(healthy: Make) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,3 +70,55 @@ def test_what_could_not_be_read_is_unknown_and_no_cluster_is_told(status: Any) -
     assert found["lease"] is None
     assert line(lines, "lease").endswith("?")
     assert "there is no cluster" in line(status(cluster={})[1], "lease")
+
+
+def test_every_model_has_its_own_line(healthy_two: Callable[..., Any]) -> None:
+    from ansible_collections.llmd.gke.plugins.module_utils.llmd.status import screen, status_of
+
+    seen = healthy_two()
+    seen.cluster.metrics = {"server": BEFORE, "server-n": BEFORE}
+    found = status_of(seen, [], {"server": LATER, "server-n": LATER}, 2.0, NAMES, NOW)
+    assert [(pool["model"], pool["replicas"]) for pool in found["pools"]] == [
+        ("m", {"wanted": 1, "ready": 1}),
+        ("n", {"wanted": 3, "ready": 1}),
+    ]
+    assert found["replicas"] == {"wanted": 4, "ready": 2}
+    assert found["picker"] == {"ready": 2, "pods": 2}
+    assert found["queue"] == 2.0
+    assert "n (gaie-n)  1 of 3 ready, picker 1 of 1, 3 running, 1 queued, 25 tokens/s" in line(screen(found), "  n (")
+
+
+def test_pods_of_a_group_are_counted_and_what_the_group_makes_is_not(healthy: Callable[[], Any]) -> None:
+    from ansible_collections.llmd.gke.plugins.module_utils.llmd.status import status_of
+
+    seen = healthy()
+    labels = {"metadata": {"labels": {"serve": "true"}}}
+    group = {"size": 3, "workerTemplate": labels}
+    seen.cluster.workloads[1] = {
+        "kind": "LeaderWorkerSet",
+        "metadata": {"name": "ms"},
+        "spec": {"replicas": 2, "leaderWorkerTemplate": group},
+    }
+    seen.cluster.workloads.append(
+        {
+            "kind": "StatefulSet",
+            "metadata": {"name": "ms", "ownerReferences": [{"kind": "LeaderWorkerSet", "name": "ms"}]},
+            "spec": {"replicas": 2, "template": labels},
+        }
+    )
+    assert status_of(seen, [], {}, 0.0, NAMES, NOW)["replicas"]["wanted"] == 6
+
+
+def test_a_request_that_two_servers_share_is_counted_once(healthy: Callable[[], Any]) -> None:
+    from ansible_collections.llmd.gke.plugins.module_utils.llmd.status import status_of
+
+    seen = healthy()
+    seen.scope = replace(seen.scope, role_label="role")
+    reads = copy.deepcopy(seen.cluster.pods[1])
+    seen.cluster.pods[1]["metadata"]["labels"]["role"] = "decode"
+    reads["metadata"].update(name="reads", labels={"serve": "true", "role": "prefill"})
+    seen.cluster.pods.append(reads)
+    seen.cluster.metrics = {"server": BEFORE, "reads": BEFORE}
+    found = status_of(seen, [], {"server": LATER, "reads": LATER}, 2.0, NAMES, NOW)
+    assert found["requests"]["model_servers"] == 9.0
+    assert [server["role"] for server in found["servers"]] == ["decode", "prefill"]

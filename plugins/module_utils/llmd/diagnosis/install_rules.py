@@ -17,9 +17,12 @@ from ansible_collections.llmd.gke.plugins.module_utils.kube.problems import Prob
 from ansible_collections.llmd.gke.plugins.module_utils.kube.workloads import selector_of
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.read_cluster import (
     container_ports,
+    is_body_router,
     is_model_server,
     is_picker,
     pool_of,
+    selected,
+    server_of,
 )
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.shapes import Json, Observation
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm_errors import explain_helm
@@ -126,10 +129,14 @@ def _gpus(node: Json) -> int:
     return int(((node.get("status") or {}).get("allocatable") or {}).get(GPU) or 0)
 
 
+def _ours(pod: Json, seen: Observation) -> bool:
+    return is_picker(pod, seen.scope) or is_body_router(pod, seen.scope) or is_model_server(pod, seen)
+
+
 def pods(seen: Observation) -> Iterator[Problem]:
     """Every pod of the deployment that is not ready, by its own reason."""
     for pod in seen.cluster.pods or []:
-        if not (is_picker(pod, seen.scope) or is_model_server(pod, seen)) or is_ready(pod):
+        if not _ours(pod, seen) or is_ready(pod):
             continue
         if (pod.get("metadata") or {}).get("deletionTimestamp"):
             continue
@@ -228,11 +235,12 @@ def workloads(seen: Observation) -> Iterator[Problem]:
     yield from _refused(seen)
     names = {str(workload["metadata"]["name"]) for workload in seen.cluster.workloads}
     installed = {str(release["name"]) for release in seen.cluster.releases or []}
-    deployment = f"{seen.scope.pool}-epp"
-    if seen.scope.pool in installed and deployment not in names:
-        remedy = "Run playbooks/pattern1.yml again: it repairs a release whose objects were deleted."
-        where = f"Deployment {seen.scope.namespace}/{deployment}"
-        yield Problem("PICKER_NOT_READY", "The endpoint picker's Deployment is gone.", "", remedy, where, True)
+    for server in seen.scope.served:
+        deployment = f"{server.pool}-epp"
+        if server.pool in installed and deployment not in names:
+            remedy = "Run the pattern's playbook again: it repairs a release whose objects were deleted."
+            where = f"Deployment {seen.scope.namespace}/{deployment}"
+            yield Problem("PICKER_NOT_READY", "The endpoint picker's Deployment is gone.", "", remedy, where, True)
 
 
 def _refused(seen: Observation) -> Iterator[Problem]:
@@ -249,25 +257,30 @@ def _refused(seen: Observation) -> Iterator[Problem]:
             return
 
 
-def pool(seen: Observation) -> Iterator[Problem]:
-    """The InferencePool against the pods: selector, port, picker."""
+def pools(seen: Observation) -> Iterator[Problem]:
+    """Every InferencePool against the pods: selector, port, picker."""
     if seen.cluster.pools is None or seen.cluster.pods is None or not seen.cluster.namespace:
         return
-    found, scope = pool_of(seen), seen.scope
-    where = f"InferencePool {scope.namespace}/{scope.pool}"
+    for server in seen.scope.served:
+        yield from _pool(seen, server.pool)
+
+
+def _pool(seen: Observation, name: str) -> Iterator[Problem]:
+    found, where = pool_of(seen, name), f"InferencePool {seen.scope.namespace}/{name}"
     if not found:
-        if any(release["name"] == scope.pool for release in seen.cluster.releases or []):
-            remedy = "Run playbooks/pattern1.yml again: it repairs a release whose objects were deleted."
-            yield Problem("POOL_MISSING", f"There is no InferencePool {scope.pool}.", "", remedy, where, True)
+        if any(release["name"] == name for release in seen.cluster.releases or []):
+            remedy = "Run the pattern's playbook again: it repairs a release whose objects were deleted."
+            yield Problem("POOL_MISSING", f"There is no InferencePool {name}.", "", remedy, where, True)
         return
-    spec = found.get("spec") or {}
+    spec, pods = found.get("spec") or {}, seen.cluster.pods or []
     wanted = (spec.get("selector") or {}).get("matchLabels") or {}
-    chosen = [
+    chosen = [pod for pod in pods if selected(found, pod["metadata"].get("labels") or {})]
+    # Servers that another pool takes are no witness against this one.
+    servers = [
         pod
-        for pod in seen.cluster.pods
-        if all(((pod["metadata"].get("labels") or {}).get(key)) == value for key, value in wanted.items())
+        for pod in pods
+        if is_model_server(pod, seen) and server_of(pod["metadata"].get("labels") or {}, seen) is None
     ]
-    servers = [pod for pod in seen.cluster.pods if is_model_server(pod, seen)]
     if not chosen and servers:
         yield Problem(
             "POOL_SELECTS_NOTHING",
@@ -310,18 +323,12 @@ def _picker_service(seen: Observation, spec: Json, where: str) -> Iterator[Probl
 
 def scorers(seen: Observation) -> Iterator[Problem]:
     """The picker's scorers and weights as its start-up log gives them."""
-    if not seen.cluster.scorers or not seen.scope.scorers:
-        return
-    wrong = compare_scorers(dict(seen.scope.scorers), seen.cluster.scorers)
-    if wrong:
-        remedy = "Compare the pool release's pluginsConfigFile with the profile."
-        yield Problem(
-            "SCORERS_WRONG",
-            "The picker does not score as wished.",
-            "; ".join(wrong),
-            remedy,
-            f"picker {seen.scope.pool}",
-        )
+    for pod, found in seen.cluster.scorers.items():
+        wrong = compare_scorers(dict(seen.scope.scorers), found) if found and seen.scope.scorers else []
+        if wrong:
+            remedy = "Compare the pool release's pluginsConfigFile with the profile."
+            what = "The picker does not score as wished."
+            yield Problem("SCORERS_WRONG", what, "; ".join(wrong), remedy, f"picker {pod}")
 
 
 def waiting(seen: Observation) -> list[str]:
@@ -329,5 +336,5 @@ def waiting(seen: Observation) -> list[str]:
     return [
         f"pod {name_of(pod)}: {progress_of(pod)}"
         for pod in seen.cluster.pods or []
-        if (is_picker(pod, seen.scope) or is_model_server(pod, seen)) and not is_ready(pod)
+        if _ours(pod, seen) and not is_ready(pod)
     ]

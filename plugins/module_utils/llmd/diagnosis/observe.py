@@ -111,14 +111,14 @@ class Pass:
             elif kind == "metrics":
                 cluster.metrics[pod] = value
             elif kind == "scorers":
-                cluster.scorers = value
+                cluster.scorers[pod] = value
             elif isinstance(value, Answer):
                 self.seen.answers[name] = value
             else:
                 setattr(cluster if name == "foreign_gpu_pods" else google, name, value)
 
     def _requests(self) -> dict[str, Callable[[], Any]]:
-        """The endpoint's own word, where it has an address: the list of models, and (``generate``) one token."""
+        """The endpoint's own word, where it has an address: the list of models, and (``generate``) a token of each."""
         base = self.base_url or endpoint_of(self.seen.cluster.gateway or {})
         if not base or not self.probe:
             return {}
@@ -127,9 +127,16 @@ class Pass:
         except LlmdError as error:
             self.seen.unread["endpoint"] = error
             return {}
-        document = {"model": self.seen.scope.model, "prompt": "Hello", "max_tokens": 1}
         patience = self._left(0.7)
+
+        def completion(model: str) -> Callable[[], Answer]:
+            document = {"model": model, "prompt": "Hello", "max_tokens": 1}
+            return lambda: endpoint.send("POST", "/v1/completions", document, timeout=patience)
+
         reads: dict[str, Callable[[], Any]] = {MODELS: lambda: endpoint.send("GET", "/v1/models", timeout=patience)}
         if self.generate:
-            reads[COMPLETION] = lambda: endpoint.send("POST", "/v1/completions", document, timeout=patience)
+            models = self.seen.scope.models
+            reads.update(
+                {COMPLETION if model == models[0] else f"{COMPLETION} {model}": completion(model) for model in models}
+            )
         return reads

@@ -8,7 +8,7 @@ import base64
 import binascii
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.llmd.gke.plugins.module_utils.inference.metrics import scorers_from_log
@@ -26,12 +26,13 @@ from ansible_collections.llmd.gke.plugins.module_utils.kube.kinds import (
     NAMESPACE,
     NODE,
     POD,
+    ROUTING_EXTENSION,
     SECRET,
     SERVICE,
     WORKLOADS,
 )
 from ansible_collections.llmd.gke.plugins.module_utils.kube.pods import crashed_container, is_ready
-from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.shapes import Json, Observation, Scope
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.shapes import Json, Observation, Scope, Server
 
 LOG_TAIL = 200
 LOG_LIMIT = 4 * 1024 * 1024
@@ -46,7 +47,7 @@ def first_reads(client: KubeClient, scope: Scope) -> dict[str, Callable[[], Any]
         name = str((gateway.get("spec") or {}).get("gatewayClassName") or "")
         return (client.get(GATEWAY_CLASS, name) if name else None) or {}
 
-    return {
+    reads: dict[str, Callable[[], Any]] = {
         "namespace": lambda: client.get(NAMESPACE, space) or {},
         "nodes": lambda: client.objects(NODE),
         "pods": lambda: client.objects(POD, space),
@@ -63,6 +64,9 @@ def first_reads(client: KubeClient, scope: Scope) -> dict[str, Callable[[], Any]
         "health_policies": lambda: client.objects(HEALTH_CHECK_POLICY, space),
         "backend_policies": lambda: client.objects(BACKEND_POLICY, space),
     }
+    if scope.body_router:
+        reads["routing_extension"] = lambda: client.get(ROUTING_EXTENSION, scope.body_router, space) or {}
+    return reads
 
 
 def _workloads(client: KubeClient, namespace: str) -> list[Json]:
@@ -166,26 +170,40 @@ def _wants_gpu(pod: Json) -> bool:
 
 
 def is_picker(pod: Json, scope: Scope) -> bool:
-    """Whether a pod is of the deployment's endpoint picker."""
+    """Whether a pod is of one of the deployment's endpoint pickers."""
     labels = (pod.get("metadata") or {}).get("labels") or {}
-    return bool(labels.get(scope.picker_label) == f"{scope.pool}-epp")
+    return labels.get(scope.picker_label) in {f"{server.pool}-epp" for server in scope.served}
 
 
-def pool_of(seen: Observation) -> Json:
-    """The deployment's InferencePool, {} where it is missing or was not read."""
-    named = [pool for pool in seen.cluster.pools or [] if pool["metadata"]["name"] == seen.scope.pool]
+def is_body_router(pod: Json, scope: Scope) -> bool:
+    """Whether a pod is of the server that reads models' names out of bodies."""
+    labels = (pod.get("metadata") or {}).get("labels") or {}
+    return bool(scope.body_router) and labels.get("app") == scope.body_router
+
+
+def pool_of(seen: Observation, name: str) -> Json:
+    """The InferencePool of that name, {} where it is missing or was not read."""
+    named = [pool for pool in seen.cluster.pools or [] if pool["metadata"]["name"] == name]
     return named[0] if named else {}
 
 
+def selected(pool: Json, labels: Mapping[str, Any]) -> bool:
+    """Whether a pool takes pods with these labels; one that is not there takes none."""
+    wanted = ((pool.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
+    return bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
+
+
+def server_of(labels: Mapping[str, Any], seen: Observation) -> Server | None:
+    """The model server whose pool takes pods with these labels."""
+    return next((server for server in seen.scope.served if selected(pool_of(seen, server.pool), labels)), None)
+
+
 def is_model_server(pod: Json, seen: Observation) -> bool:
-    """Whether the pool selects the pod (without a pool: whether it wants a GPU)."""
+    """Whether a pool of the deployment takes the pod (without a pool: whether it wants a GPU)."""
     if is_picker(pod, seen.scope):
         return False
-    wanted = ((pool_of(seen).get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
     labels = (pod.get("metadata") or {}).get("labels") or {}
-    if wanted and all(labels.get(key) == value for key, value in wanted.items()):
-        return True
-    return _wants_gpu(pod)
+    return server_of(labels, seen) is not None or _wants_gpu(pod)
 
 
 def container_ports(pod: Json) -> list[Json]:

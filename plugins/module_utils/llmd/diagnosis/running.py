@@ -17,9 +17,10 @@ from ansible_collections.llmd.gke.plugins.module_utils.kube.arguments import kub
 from ansible_collections.llmd.gke.plugins.module_utils.kube.client import KubeClient, client_from_params
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.observe import Pass
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.read_google import where_of
-from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.shapes import Observation, Scope
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.shapes import Observation, Scope, Server
 
 REQUEST_SECONDS = (2.0, 6.0)
+SERVER = {name: {"type": "str", "required": True} for name in ("model", "pool", "release")}
 
 
 def observation_spec(**own: Any) -> dict[str, Any]:
@@ -33,6 +34,9 @@ def observation_spec(**own: Any) -> dict[str, Any]:
             network={"type": "str", "default": "default"},
             namespace={"type": "str", "default": "llm-d"},
             release={"type": "str", "default": "pattern1"},
+            servers={"type": "list", "elements": "dict", "default": [], "options": dict(SERVER)},
+            body_router={"type": "str", "default": ""},
+            role_label={"type": "str", "default": ""},
             hf_secret={"type": "str", "default": "", "no_log": False},
             hf_secret_key={"type": "str", "default": "HF_TOKEN", "no_log": False},
             services={"type": "list", "elements": "str", "default": []},
@@ -54,6 +58,9 @@ def observation_spec(**own: Any) -> dict[str, Any]:
 
 def scope_of(params: Mapping[str, Any]) -> Scope:
     """The deployment that the options describe."""
+    release, router = params["release"], params["body_router"]
+    servers = tuple(Server(entry["model"], entry["pool"], entry["release"]) for entry in params["servers"])
+    served = servers or (Server(params["model"], params["pool"], f"ms-{release}"),)
     return Scope(
         project=params["project"],
         region=params["region"],
@@ -61,16 +68,23 @@ def scope_of(params: Mapping[str, Any]) -> Scope:
         cluster=params["cluster"],
         network=params["network"],
         namespace=params["namespace"],
-        release=params["release"],
+        release=release,
         gateway=params["gateway"],
         route=params["route"],
         pool=params["pool"],
         model=params["model"],
+        servers=served,
+        body_router=router,
+        role_label=params["role_label"],
         secret=params["hf_secret"],
         secret_key=params["hf_secret_key"],
         services=tuple(params["services"]),
         crds=tuple(params["crds"]),
-        releases=(f"infra-{params['release']}", params["pool"], f"ms-{params['release']}"),
+        releases=(
+            f"infra-{release}",
+            *([f"bbr-{release}"] if router else []),
+            *(name for server in served for name in (server.pool, server.release)),
+        ),
         picker_label=params["picker_label"],
         scorers={name: float(weight) for name, weight in params["scorers"].items()},
         response_header=params["response_header"],

@@ -19,8 +19,17 @@ ERROR, WARNING, UNKNOWN = "error", "warning", "unknown"
 
 
 @dataclass(frozen=True)
+class Server:
+    """One model server: the model that it serves, its pool, its release."""
+
+    model: str
+    pool: str
+    release: str
+
+
+@dataclass(frozen=True)
 class Scope:
-    """The deployment to look at. Names only; everything else is read."""
+    """The deployment to look at. Names only; everything else is read. ``servers``: empty means the only one."""
 
     project: str
     region: str
@@ -33,6 +42,8 @@ class Scope:
     route: str = ""
     pool: str = ""
     model: str = ""
+    servers: tuple[Server, ...] = ()
+    body_router: str = ""
     secret: str = ""
     secret_key: str = "HF_TOKEN"
     services: tuple[str, ...] = ()
@@ -43,6 +54,17 @@ class Scope:
     response_header: str = ""
     request_counter: str = ""
     minimum_version: str = ""
+    role_label: str = ""
+
+    @property
+    def served(self) -> tuple[Server, ...]:
+        """Every model server; the first one is what ``model`` and ``pool`` name."""
+        return self.servers or (Server(self.model, self.pool, f"ms-{self.release}"),)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """What can be asked for, each once: a canary answers to the name of the model that it is to replace."""
+        return tuple(dict.fromkeys(server.model for server in self.served if server.model))
 
 
 @dataclass
@@ -79,9 +101,10 @@ class Cluster:
     pools: list[Json] | None = None
     health_policies: list[Json] | None = None
     backend_policies: list[Json] | None = None
+    routing_extension: Json | None = None
     logs: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, str] = field(default_factory=dict)
-    scorers: dict[str, float] | None = None
+    scorers: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ansible_collections.llmd.gke.plugins.module_utils.inference.answers import explain_answer, went_through_picker
-from ansible_collections.llmd.gke.plugins.module_utils.kube.conditions import of_object, summary
+from ansible_collections.llmd.gke.plugins.module_utils.kube.conditions import find_condition, of_object, summary
 from ansible_collections.llmd.gke.plugins.module_utils.kube.gateways import GatewayVerdict, judge_gateway
 from ansible_collections.llmd.gke.plugins.module_utils.kube.kinds import INFERENCE_POOL
 from ansible_collections.llmd.gke.plugins.module_utils.kube.problems import Problem
@@ -94,6 +94,29 @@ def _backend_refs(seen: Observation, route: Json) -> Iterator[Problem]:
                 )
 
 
+def body_router(seen: Observation) -> Iterator[Problem]:
+    """The extension that reads the model's name out of the body: there, and attached to our Gateway."""
+    name, found = seen.scope.body_router, seen.cluster.routing_extension
+    if not name or found is None or not seen.cluster.namespace:
+        return
+    said: list[Json] = []
+    for ancestor in (found.get("status") or {}).get("ancestors") or []:
+        if (ancestor.get("ancestorRef") or {}).get("name") == seen.scope.gateway:
+            said = ancestor.get("conditions") or []
+    attached = find_condition(said, "Attached", (found.get("metadata") or {}).get("generation"))
+    if not attached.true:
+        yield Problem(
+            "BODY_ROUTER_NOT_ATTACHED",
+            f"GCPRoutingExtension {name} is {'not attached to the Gateway' if found else 'not there'}: what a request"
+            " names as its model is not read.",
+            attached.say() if found else "",
+            "Run playbooks/pattern2.yml again. The class must be gke-l7-regional-external-managed or gke-l7-rilb, and"
+            " there may be one such extension a Gateway.",
+            f"GCPRoutingExtension {seen.scope.namespace}/{name}",
+            fatal=True,
+        )
+
+
 def policies(seen: Observation) -> Iterator[Problem]:
     """Policies that GKE did not attach, and two backend policies for one pool."""
     targets: Counter[tuple[str, str]] = Counter()
@@ -142,29 +165,32 @@ def endpoint(seen: Observation) -> Iterator[Problem]:
             why = f"{request}: HTTP {answer.status} {answer.text.strip()[:200] or answer.error}".strip()
             yield Problem(cause.code, cause.what, why, cause.remedy, "endpoint")
     listed = seen.answers.get(MODELS)
-    if listed is not None and listed.status == 200 and seen.scope.model:
+    if listed is not None and listed.status == 200:
         names = [str(entry.get("id")) for entry in listed.document().get("data") or [] if isinstance(entry, dict)]
-        if seen.scope.model not in names:
+        missing = [model for model in seen.scope.models if model not in names]
+        if missing:
             yield Problem(
                 "MODEL_UNKNOWN",
-                f"{seen.scope.model} is not served.",
+                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not served.",
                 f"/v1/models names {', '.join(names) or 'nothing'}",
-                "Compare llmd_model with the list at /v1/models.",
+                "Compare llmd_model (llmd_models) with the list at /v1/models.",
                 "endpoint",
             )
 
 
 def bypass(seen: Observation) -> Iterator[Problem]:
     """An answer that did not pass the picker (a warning: not every load balancer keeps its header)."""
-    answer = seen.answers.get(COMPLETION)
-    if answer is not None and answer.status == 200 and not went_through_picker(answer, seen.scope.response_header):
-        yield Problem(
-            "PICKER_BYPASSED",
-            "The answer to a POST does not carry the endpoint picker's header.",
-            f"no {seen.scope.response_header}: true",
-            "Check that the HTTPRoute's backend is the InferencePool, and the pool's failureMode.",
-            "endpoint",
-        )
+    for request, answer in seen.answers.items():
+        if not request.startswith(COMPLETION) or answer.status != 200:
+            continue
+        if not went_through_picker(answer, seen.scope.response_header):
+            yield Problem(
+                "PICKER_BYPASSED",
+                "The answer to a POST does not carry the endpoint picker's header.",
+                f"{request}: no {seen.scope.response_header}: true",
+                "Check that the HTTPRoute's backend is the InferencePool, and the pool's failureMode.",
+                "endpoint",
+            )
 
 
 def waiting(seen: Observation) -> list[str]:

@@ -9,6 +9,7 @@ the servers' own counters say. Each way gets prefixes of its own, so that neithe
 from __future__ import annotations
 
 import math
+import random
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,11 +38,17 @@ class Workload:
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
 
     def prompts(self, way: str) -> list[str]:
-        """Every prefix once, then every prefix again: the order in which a cache that is too small helps least."""
+        """Every prefix once, then every prefix again, in rounds; the order within a round is another each time.
+
+        In the same order always, taking turns would lead a prefix back to its server wherever the number of servers
+        divides that of prefixes. Both ways get the same orders.
+        """
+        lot = random.Random(self.groups)
+        rounds = [lot.sample(range(self.groups), self.groups) for _ in range(self.repeats)]
         return [
             prompt(f"{self.run}-{way}", group, self.characters, repeat)
-            for repeat in range(self.repeats)
-            for group in range(self.groups)
+            for repeat, order in enumerate(rounds)
+            for group in order
         ]
 
 

@@ -13,14 +13,15 @@ from ansible_collections.llmd.gke.plugins.module_utils.inference.comparison impo
     percentile,
 )
 from ansible_collections.llmd.gke.plugins.module_utils.inference.http import Answer
+from ansible_collections.llmd.gke.plugins.module_utils.inference.routing_prompts import prefix
 
-WORK = Workload("m", groups=6, repeats=5, characters=60, concurrency=1, run="r")
+WORK = Workload("m", groups=12, repeats=5, characters=60, concurrency=1, run="r")
 
 
 class Servers:
     """Two servers whose caches hold ``room`` prefixes each; the client's and the pool's side at once."""
 
-    def __init__(self, room: int = 3) -> None:
+    def __init__(self, room: int = 6) -> None:
         self.room, self.turn = room, 0
         self.caches: list[list[str]] = [[], []]
         self.hits, self.queries, self.finished = [0, 0], [0, 0], [0, 0]
@@ -57,25 +58,32 @@ class Servers:
 
 
 def test_what_a_cache_that_is_found_again_is_worth() -> None:
-    servers = Servers(room=3)
-    other = Servers(room=3)
+    servers, other = Servers(), Servers()
     picked = Comparison(servers, ["0", "1"], ("hits", "queries"), WORK, lambda _text: None)  # type: ignore[arg-type]
     dealt = Comparison(other, ["0", "1"], ("hits", "queries"), WORK, lambda _text: None)  # type: ignore[arg-type]
     picker = picked.run([Way("picker", servers.by_prefix)])["picker"]
-    # an odd number of prefixes, so that taking turns does not send each to the same server by accident
-    odd = Workload("m", groups=5, repeats=5, characters=60, concurrency=1, run="r")
-    dealt.workload = odd
     turns = dealt.run([Way("round_robin", other.in_turn)])["round_robin"]
     assert picker["hit_ratio"] == 0.8
+    # as many prefixes as would lead each back to its server, were the order always the same
     assert turns["hit_ratio"] < 0.45
     assert picker["ttft_p50"] == 0.01
     assert turns["ttft_p50"] == 0.1
-    assert picker["pods"] == {"0": 15.0, "1": 15.0}
+    assert picker["pods"] == {"0": 30.0, "1": 30.0}
 
 
 def test_each_way_has_prefixes_of_its_own() -> None:
     assert not set(WORK.prompts("picker")) & set(WORK.prompts("round_robin"))
-    assert len(set(WORK.prompts("picker"))) == 30
+    assert len(set(WORK.prompts("picker"))) == 60
+
+
+def test_both_ways_get_the_same_order_and_every_round_another() -> None:
+    def order(way: str) -> list[int]:
+        numbers = {prefix(f"r-{way}", number, 60): number for number in range(12)}
+        return [numbers[text.partition(" Question")[0]] for text in WORK.prompts(way)]
+
+    assert order("picker") == order("round_robin")
+    assert sorted(order("picker")[:12]) == sorted(order("picker")[12:24]) == list(range(12))
+    assert order("picker")[:12] != order("picker")[12:24]
 
 
 def test_a_way_that_does_not_answer_is_an_error() -> None:

@@ -48,6 +48,12 @@ options:
       - Whether nodes have no external addresses. They need Cloud NAT then. Cannot be changed on an existing cluster.
       - Google's default at creation, left alone afterwards, if not set.
     type: bool
+  dataplane_v2:
+    description: Whether the network is Dataplane V2, as O(multi_networking) needs. Cannot be changed on a cluster.
+    type: bool
+  multi_networking:
+    description: Whether pods may have networks beside the ordinary one, for RDMA. Cannot be changed on a cluster.
+    type: bool
   authorized_networks:
     description:
       - Who may reach the control plane's address. An empty list lets everybody. Left alone if not set.
@@ -413,6 +419,8 @@ def wanted(params: dict[str, Any]) -> clusters.Cluster:
         pools=tuple(pool_from_options(pool) for pool in params["node_pools"]),
         timeout=float(params["timeout"]),
         private_nodes=params.get("private_nodes"),
+        dataplane_v2=params.get("dataplane_v2"),
+        multi_networking=params.get("multi_networking"),
         authorized_networks=cluster_settings.authorized_networks(params.get("authorized_networks")),
         maintenance_window=cluster_settings.maintenance_window(params.get("maintenance_window")),
         change_adopted=params["change_adopted"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import string
 import threading
@@ -90,6 +91,12 @@ def node_spec(cluster: Json, pool: Json, zone: str, name: str) -> NodeSpec:
         **config.get("labels", {}),
     }
     gpus = 0
+    if pool.get("placementPolicy", {}).get("type") == "COMPACT":
+        # Where a node stands: all of a pool in one subblock, each on a host of its own.
+        block = hashlib.sha256(f"{cluster['name']}/{pool['name']}".encode()).hexdigest()
+        labels["cloud.google.com/gce-topology-block"] = block[:32]
+        labels["cloud.google.com/gce-topology-subblock"] = block[32:]
+        labels["cloud.google.com/gce-topology-host"] = hashlib.sha256(name.encode()).hexdigest()[:32]
     if spot:
         labels["cloud.google.com/gke-spot"] = "true"
     if gpu is not None:

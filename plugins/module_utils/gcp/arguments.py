@@ -94,6 +94,23 @@ def pool_options(**own: dict[str, Any]) -> dict[str, dict[str, Any]]:
             },
         },
         "spot": {"type": "bool"},
+        "placement": {
+            "type": "dict",
+            "options": {
+                "type": {"type": "str", "choices": ["compact"], "default": "compact"},
+                "policy": {"type": "str", "default": ""},
+            },
+        },
+        "accelerator_network_profile": {"type": "str", "choices": ["auto"]},
+        "gvnic": {"type": "bool"},
+        "additional_networks": {
+            "type": "list",
+            "elements": "dict",
+            "options": {
+                "network": {"type": "str", "required": True},
+                "subnetwork": {"type": "str", "required": True},
+            },
+        },
         "labels": {"type": "dict"},
         "taints": {
             "type": "list",
@@ -133,6 +150,8 @@ def cluster_options() -> dict[str, dict[str, Any]]:
         "release_channel": {"type": "str", "choices": ["RAPID", "REGULAR", "STABLE", "EXTENDED"]},
         "version": {"type": "str"},
         "private_nodes": {"type": "bool"},
+        "dataplane_v2": {"type": "bool"},
+        "multi_networking": {"type": "bool"},
         "authorized_networks": {
             "type": "list",
             "elements": "dict",

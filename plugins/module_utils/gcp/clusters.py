@@ -14,6 +14,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.gcp.node_pools import Poo
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession, Json
 
 METHOD = "container.projects.locations.clusters."
+ADVANCED_DATAPATH = "ADVANCED_DATAPATH"  # Dataplane V2
 CHANNELS = {"standard": "CHANNEL_STANDARD", "disabled": "CHANNEL_DISABLED"}
 
 
@@ -35,6 +36,8 @@ class Cluster:
     pools: tuple[Pool, ...] = ()
     timeout: float = 1800.0
     private_nodes: bool | None = None
+    dataplane_v2: bool | None = None
+    multi_networking: bool | None = None
     authorized_networks: Networks | None = None
     maintenance_window: Window | None = None
     change_adopted: bool = False  # see adoption.py
@@ -80,6 +83,8 @@ def view(cluster: Json | None) -> Json | None:
         ),
         "private_nodes": bool((cluster.get("networkConfig") or {}).get("defaultEnablePrivateNodes"))
         or bool((cluster.get("privateClusterConfig") or {}).get("enablePrivateNodes")),
+        "dataplane_v2": (cluster.get("networkConfig") or {}).get("datapathProvider") == ADVANCED_DATAPATH,
+        "multi_networking": bool((cluster.get("networkConfig") or {}).get("enableMultiNetworking")),
         "authorized_networks": cluster_settings.authorized_networks_view(
             cluster.get("masterAuthorizedNetworksConfig") or {}
         ),
@@ -118,6 +123,10 @@ def creation_body(want: Cluster, project: str) -> Json:
         cluster["workloadIdentityConfig"] = {"workloadPool": f"{project}.svc.id.goog"}
     if want.private_nodes is not None:
         cluster["networkConfig"]["defaultEnablePrivateNodes"] = want.private_nodes
+    if want.dataplane_v2 is not None:
+        cluster["networkConfig"]["datapathProvider"] = ADVANCED_DATAPATH if want.dataplane_v2 else "LEGACY_DATAPATH"
+    if want.multi_networking is not None:
+        cluster["networkConfig"]["enableMultiNetworking"] = want.multi_networking
     if want.authorized_networks is not None:
         cluster["masterAuthorizedNetworksConfig"] = cluster_settings.authorized_networks_body(want.authorized_networks)
     if want.maintenance_window is not None:
@@ -223,6 +232,11 @@ def _refuse_immutable(want: Cluster, seen: Json) -> None:
             f"private_nodes is {seen['private_nodes']}, not {want.private_nodes}: it would take new nodes in every "
             "pool (and Cloud NAT for nodes without external addresses)"
         )
+    wrong += [
+        f"{name} is {seen[name]}, not {value}"
+        for name, value in (("dataplane_v2", want.dataplane_v2), ("multi_networking", want.multi_networking))
+        if value is not None and value != seen[name]
+    ]
     if wrong:
         raise ConfigurationError(
             f"Cluster {want.name} exists and differs in what GKE cannot change",

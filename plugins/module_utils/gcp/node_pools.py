@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, GoogleApiError
-from ansible_collections.llmd.gke.plugins.module_utils.gcp import operations, ownership
+from ansible_collections.llmd.gke.plugins.module_utils.gcp import fabric, operations, ownership
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.fabric import Fabric
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession, Json, segment
 
 OAUTH_SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
@@ -54,6 +55,7 @@ class Pool:
     disk_size_gb: int | None = None
     disk_type: str = ""
     service_account: str = ""
+    fabric: Fabric = field(default_factory=Fabric)
     size: int | None = None
     fallbacks: tuple[Mapping[str, Any], ...] = ()  # see fallbacks.py
 
@@ -98,6 +100,7 @@ def pool_from_options(options: Mapping[str, Any]) -> Pool:
         disk_size_gb=options.get("disk_size_gb"),
         disk_type=options.get("disk_type") or "",
         service_account=options.get("service_account") or "",
+        fabric=Fabric.from_options(options),
         size=options.get("size"),
         fallbacks=tuple(options.get("fallbacks") or ()),
     )
@@ -202,6 +205,7 @@ def creation_body(pool: Pool, *, deployment: str, workload_identity: bool = True
         body["locations"] = list(pool.locations)
     if pool.upgrade:
         body["upgradeSettings"] = upgrade_body(pool.upgrade)
+    pool.fabric.add_to(body)
     return body
 
 
@@ -234,6 +238,7 @@ def view(found: Json) -> Json:
         "reservation": _reservation_view(config.get("reservationAffinity") or {}),
         "upgrade_settings": {key: int(upgrade.get(name) or 0) for key, name in UPGRADE_FIELDS} if upgrade else None,
         "service_account": str(config.get("serviceAccount") or "default"),
+        **fabric.view(found),
     }
     if accelerators:
         first = accelerators[0]

@@ -28,7 +28,7 @@ def _immutable(pool: Pool, seen: Json) -> list[str]:
         have = seen["reservation"] or {"affinity": "any", "name": ""}  # Google's default: any that fits
         if (have["affinity"], have["name"]) != pool.reservation:
             wrong.append(f"reservation is {have['affinity']} {have['name']}, not {' '.join(pool.reservation)}".rstrip())
-    return wrong
+    return wrong + pool.fabric.differences(seen)
 
 
 def changes(pool: Pool, found: Json) -> list[Change]:

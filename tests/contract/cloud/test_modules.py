@@ -377,6 +377,39 @@ def test_a_clusters_settings(emulated: Any, ready: Module) -> None:
     assert "us-central1-a" in moved["error"]["what"]
 
 
+def test_a_pool_whose_nodes_stand_together(emulated: Any, ready: Module) -> None:
+    fabric: dict[str, Any] = {
+        "placement": {"type": "compact"},
+        "gvnic": True,
+        "additional_networks": [{"network": "rdma", "subnetwork": f"rdma-{number}"} for number in range(2)],
+    }
+    gpu = CLUSTER["node_pools"][1]
+    first = {
+        **CLUSTER,
+        "node_pools": [CLUSTER["node_pools"][0], {**gpu, **fabric}],
+        "dataplane_v2": True,
+        "multi_networking": True,
+    }
+    predicted = ready("gke_cluster", check=True, **first)["cluster"]
+    made = ready("gke_cluster", **first)
+    assert made.get("changed") is True, made
+    assert made["cluster"]["dataplane_v2"] is made["cluster"]["multi_networking"] is True
+    for seen in (predicted["node_pools"][1], made["cluster"]["node_pools"][1]):
+        assert seen["placement"] == {"type": "compact", "policy": ""}
+        assert (seen["gvnic"], seen["additional_networks"]) == (True, fabric["additional_networks"])
+    sent = next(iter(emulated.control("snapshot")["clusters"].values()))["nodePools"][1]
+    assert sent["placementPolicy"] == {"type": "COMPACT"}
+    assert sent["config"]["gvnic"] == {"enabled": True}
+    assert len(sent["networkConfig"]["additionalNodeNetworkConfigs"]) == 2
+    assert ready("gke_cluster", **first)["changed"] is False
+    refused = ready("gke_cluster", **{**first, "multi_networking": False})
+    assert refused["error"]["code"] == "CLUSTER_IMMUTABLE"
+    for wrong in ({"placement": {"policy": "mine"}}, {"gvnic": False}, {"additional_networks": []}):
+        refused = ready("gke_cluster", **{**first, "node_pools": [first["node_pools"][0], {**gpu, **fabric, **wrong}]})
+        assert refused["error"]["code"] == "NODE_POOL_IMMUTABLE"
+        assert next(iter(wrong)) in refused["error"]["why"]
+
+
 @pytest.mark.parametrize(
     ("options", "code"),
     [

@@ -76,6 +76,28 @@ options:
         type: list
         elements: str
         default: []
+      autoscaled:
+        description:
+          - A Deployment of the release whose number of replicas an autoscaler sets. The chart's own number follows what
+            is found (within the bounds) when the release is changed for another reason, and is no reason by itself.
+        type: dict
+        suboptions:
+          deployment:
+            description: Its name.
+            type: str
+            required: true
+          value:
+            description: Path of the chart's value that holds the number.
+            type: str
+            default: decode.replicas
+          min:
+            description: The autoscaler's least.
+            type: int
+            required: true
+          max:
+            description: The autoscaler's most.
+            type: int
+            required: true
   namespace:
     description: Namespace of releases that name none.
     type: str
@@ -351,6 +373,15 @@ def main() -> None:
         "description": {"type": "str", "default": ""},
         "correct_health_check": {"type": "bool", "default": False},
         "leave": {"type": "list", "elements": "str", "default": []},
+        "autoscaled": {
+            "type": "dict",
+            "options": {
+                "deployment": {"type": "str", "required": True},
+                "value": {"type": "str", "default": "decode.replicas"},
+                "min": {"type": "int", "required": True},
+                "max": {"type": "int", "required": True},
+            },
+        },
     }
     module = AnsibleModule(
         argument_spec=kube_argument_spec(

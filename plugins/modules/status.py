@@ -78,6 +78,7 @@ status:
         release: ms-pattern1
         replicas: {wanted: 1, ready: 1}
         picker: {ready: 1, pods: 1}
+        autoscaler: {min: 1, max: 3, wanted: 1}
         queue: 0.0
         running: 1.0
         tokens_per_second: 121.5

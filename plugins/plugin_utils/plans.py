@@ -22,10 +22,13 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*
 RELEASE_LENGTH = 40
 LABEL_LENGTH = 63
 SETTINGS = ("replicas", "max_model_len", "gpu_memory_utilization", "max_num_seqs", "dtype", "model_size")
-ENTRY = frozenset({"name", "model", "slug", "args", "env", "gpu", "gpus", "adapters", "canary", "values", *SETTINGS})
-CANARY = ENTRY - {"name", "slug", "canary", "adapters"} | {"weight"}
+ENTRY = frozenset(
+    {"name", "model", "slug", "args", "env", "gpu", "gpus", "adapters", "canary", "values", "autoscaling", *SETTINGS}
+)
+CANARY = ENTRY - {"name", "slug", "canary", "adapters", "autoscaling"} | {"weight"}
 # What a GPU pool takes under gke_cluster's own names; the others are translated.
-POOL = ("reservation", "upgrade_settings", "labels", "taints", "disk_size_gb", "disk_type")
+FABRIC = ("placement", "accelerator_network_profile", "gvnic", "additional_networks")
+POOL = ("reservation", "upgrade_settings", "labels", "taints", "disk_size_gb", "disk_type", *FABRIC)
 GPU = (
     *("pool", "machine_type", "type", "count", "driver", "nodes", "min", "max", "spot", "fallbacks", "zones"),
     *("location_policy", *POOL),
@@ -33,9 +36,13 @@ GPU = (
 # What belongs to one pool and says nothing about another.
 BOUNDS = ("nodes", "min", "max", "fallbacks", "reservation")
 # What a group of nodes, and prefill apart from decode, are like unless the settings say otherwise.
-MULTINODE = {"size": 2, "expert_parallel": True, "rpc_port": 5555}
+MULTINODE = {"size": 2, "expert_parallel": True, "rpc_port": 5555, "topology": ""}
 DISAGGREGATION = {"prefill": 1, "threshold": 0, "connector": "nixlv2", "transport": "tcp"}
 TRANSPORTS = ("tcp", "rdma")
+# What a number of replicas may follow, each with the value for a replica that is aimed at unless given: requests that
+# wait, requests that are being answered (what a GPU bears is the model's own, so it has to be given), KV cache in use.
+AUTOSCALING = {"queue": 5.0, "running": None, "kv_cache": 0.8}
+AUTOSCALERS = ("hpa", "keda")
 Json = dict[str, Any]
 
 
@@ -152,6 +159,7 @@ def server_of(entry: Mapping[str, Any], settings: Mapping[str, Any], *, first: b
         "env": list(entry.get("env") or []),
         "adapters": [dict(adapter) for adapter in entry.get("adapters") or []],
         "values": dict(entry.get("values") or {}),
+        "autoscaling": dict(entry.get("autoscaling") or {}),
         "gpu": {key: gpu.get(key) for key in GPU},
         "own_pool": own_pool,
         "gpus": int(entry.get("gpus") or gpu.get("count") or 1),
@@ -175,6 +183,13 @@ def adapter_arguments(entry: Mapping[str, Any]) -> list[str]:
 
 def laid_out(server: Json, workload: str, settings: Mapping[str, Any]) -> Json:
     """The server with what its workload adds, and how many pods it makes. Raises ConfigurationError."""
+    if workload != "deployment" and (server["autoscaling"] or settings.get("autoscaling")):
+        raise ConfigurationError(
+            "The number of servers is fixed where they work together.",
+            code="AUTOSCALING_INVALID",
+            where="llmd_autoscaling",
+            remedy="Use it with pattern1, pattern2 or pattern3, or leave it out.",
+        )
     if workload == "multinode":
         group = {**MULTINODE, **(settings.get("multinode") or {})}
         if int(group["size"]) < 2:
@@ -195,18 +210,52 @@ def laid_out(server: Json, workload: str, settings: Mapping[str, Any]) -> Json:
                 remedy="prefill: 1 or more; threshold: tokens, 0 or more; transport: tcp or rdma.",
             )
         return {**server, "apart": apart, "pods": server["replicas"] + int(apart["prefill"])}
-    return {**server, "pods": server["replicas"]}
+    bounds = autoscaled(server, settings)
+    if not bounds:
+        return {**server, "pods": server["replicas"]}
+    start = min(max(server["replicas"], bounds["min"]), bounds["max"])
+    return {**server, "autoscaling": bounds, "replicas": start, "pods": start, "pods_most": bounds["max"]}
 
 
-def nodes_needed(servers: Sequence[Mapping[str, Any]]) -> int:
-    """GPU nodes that one pool's servers take: a pod's GPUs are on one node."""
+def autoscaled(server: Json, settings: Mapping[str, Any]) -> Json:
+    """What the number of replicas follows, and its bounds; {} where it is fixed. Raises ConfigurationError."""
+    wanted = dict(server["autoscaling"] or settings.get("autoscaling") or {})
+    if not wanted or server["canary"]:
+        return {}
+    metric, by = str(wanted.get("metric", "queue")), str(wanted.get("by", "hpa"))
+    target = wanted.get("target") or AUTOSCALING.get(metric)
+    least, most = int(wanted.get("min", 1)), int(wanted.get("max") or 0)
+    unknown = set(wanted) - {"min", "max", "metric", "target", "by", "prometheus", "stabilization"}
+    if metric not in AUTOSCALING or by not in AUTOSCALERS or not target or not 1 <= least <= most or unknown:
+        raise ConfigurationError(
+            f"The number of servers of {server['name']} cannot follow {wanted}.",
+            code="AUTOSCALING_INVALID",
+            where="llmd_autoscaling",
+            why="With no server left nothing would tell that one is wanted: the least is 1." if least < 1 else "",
+            remedy="min: 1 or more; max: min or more; metric: queue, kv_cache or running (that one with a target); by:"
+            " hpa or keda; prometheus: address, for keda; stabilization: seconds. To pay for no GPU, pause.",
+        )
+    return {
+        "min": least,
+        "max": most,
+        "metric": metric,
+        "target": float(target),
+        "by": by,
+        "prometheus": str(wanted.get("prometheus") or ""),
+        "stabilization": int(wanted.get("stabilization", 300)),
+    }
+
+
+def nodes_needed(servers: Sequence[Mapping[str, Any]], *, most: bool = False) -> int:
+    """GPU nodes that one pool's servers take: a pod's GPUs are on one node. most: when all are scaled out."""
     nodes = 0
     for each in sorted({int(server["gpus"]) for server in servers}):
-        pods = sum(int(server["pods"]) for server in servers if int(server["gpus"]) == each)
+        mine = [server for server in servers if int(server["gpus"]) == each]
+        pods = sum(int(server.get("pods_most", server["pods"]) if most else server["pods"]) for server in mine)
         fits = int(servers[0]["gpu"]["count"] or 1) // each
         if fits < 1:
             raise refuse(
-                f"A pod of {', '.join(str(s['name']) for s in servers if int(s['gpus']) == each)} wants {each} GPUs, a"
+                f"A pod of {', '.join(str(server['name']) for server in mine)} wants {each} GPUs, a"
                 f" node of {servers[0]['gpu']['machine_type']} has {servers[0]['gpu']['count'] or 1}.",
                 "GPUS_EXCEED_NODE",
                 "Lower gpus of that entry, or take a machine with more (llmd_gpu.machine_type and llmd_gpu.count).",
@@ -223,6 +272,7 @@ def gpu_pools(servers: Sequence[Mapping[str, Any]]) -> list[Json]:
         gpu = mine[0]["gpu"]
         zones = list(gpu.get("zones") or [])
         needed = math.ceil(nodes_needed(mine) / max(1, len(zones)))  # a pool's numbers are of each zone
+        most = math.ceil(nodes_needed(mine, most=True) / max(1, len(zones)))
         count = needed if gpu.get("nodes") is None else int(gpu["nodes"])
         policy = {"location_policy": gpu["location_policy"]} if gpu.get("location_policy") else {}
         pools.append(
@@ -237,7 +287,7 @@ def gpu_pools(servers: Sequence[Mapping[str, Any]]) -> list[Json]:
                 },
                 "autoscaling": {
                     "min": int(gpu.get("min") or 0),
-                    "max": max(int(gpu.get("max") or 0), needed, count, 1),
+                    "max": max(int(gpu.get("max") or 0), most, count, 1),
                     **policy,
                 },
                 "spot": bool(gpu.get("spot")),

@@ -44,6 +44,7 @@ NAMES = (
     Name("ghcr.io/llm-d/llm-d-routing-sidecar:v0.4.0", "routing-sidecar"),
     Name("ghcr.io/llm-d/llm-d-routing-sidecar:v0.7.1", "routing-sidecar", generation="v1.4.0"),
     Name("registry.k8s.io/lws/lws:v0.7.0", "lws"),
+    Name("gcr.io/gke-release/custom-metrics-stackdriver-adapter:v0.15.1-gke.0", "metrics-adapter"),
     # Names answered by the stand-ins of v0.4.0. Built with --all only.
     Name("ghcr.io/llm-d/llm-d-cuda:v0.5.0", "model-server", modelled=False),
     Name("ghcr.io/llm-d/llm-d-inference-scheduler:v0.5.0", "endpoint-picker", modelled=False),
@@ -115,6 +116,12 @@ def lws(name: str, host: Host) -> Image:
     return Image(name, ("/manager",), host.common(), {"manager": script}, _LABELS, user="65532:65532")
 
 
+def metrics_adapter(name: str, host: Host) -> Image:
+    """An image with the program ``/adapter``: the stand-in of Google's adapter of custom metrics."""
+    script = f'#!/bin/sh\nexec {shlex.quote(host.python)} -P -m sandbox.images.metrics_adapter "$@"\n'.encode()
+    return Image(name, ("/adapter",), host.common(), {"adapter": script}, _LABELS)
+
+
 def pause(program: Path) -> Image:
     """The pod sandbox's image: one static program, and none of the host's folders."""
     return Image(PAUSE, ("/pause",), {}, {"pause": program.read_bytes()}, _LABELS, folders=())
@@ -129,6 +136,7 @@ def build(output: Path, host: Host, *, pause_program: Path | None, everything: b
         "envoy": envoy,
         "routing-sidecar": routing_sidecar,
         "lws": lws,
+        "metrics-adapter": metrics_adapter,
     }
     images = [makers[entry.role](entry.name, host) for entry in NAMES if entry.modelled or everything]
     if pause_program is not None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import HelmError, LlmdError
 from ansible_collections.llmd.gke.plugins.module_utils.kube.client import KubeClient
-from ansible_collections.llmd.gke.plugins.module_utils.llmd import draining, drift, health_check
+from ansible_collections.llmd.gke.plugins.module_utils.llmd import draining, drift, health_check, scaled
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.charts import locate
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm import Helm, ReleaseState
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helmfile import (
@@ -128,6 +128,7 @@ class Deployer:
 
     def present(self, releases: Sequence[Release]) -> Report:
         """Install or upgrade what differs, in the order of needs, then wait for the workloads. Raises LlmdError."""
+        releases = self._as_scaled(releases)
         ordered = waves(releases)
         self._write_files(releases)
         installed = self._settled(releases)
@@ -157,6 +158,17 @@ class Deployer:
         stuck = draining.wait_ended(client, refs, self.settings.timeout, self.settings.interval, self.clock)
         if stuck:
             self.warn(f"Pods that outlived their grace period are not waited for: {', '.join(stuck)}")
+
+    def _as_scaled(self, releases: Sequence[Release]) -> list[Release]:
+        """The releases with the numbers of replicas that autoscalers have set."""
+        states = self._installed([release for release in releases if release.autoscaled is not None])
+
+        def one(release: Release) -> Release:
+            state = states.get(release.name)
+            known = self.helm.details(state) if state is not None and state.status == "deployed" else None
+            return scaled.settled(release, known, scaled.live_number(self.client, release))
+
+        return [release if release.autoscaled is None else one(release) for release in releases]
 
     def _record(self, plans: Sequence[Plan]) -> None:
         for plan in plans:
@@ -334,6 +346,8 @@ class Deployer:
             return
         wanted = {target.say(): target for target in drift.targets(plan.after, plan.release.namespace)}
         edited = [(wanted[target.say()], paths) for target, paths in plan.drift.edited if target.say() in wanted]
+        if plan.release.autoscaled is not None:
+            edited = [(scaled.keep_number(self.client, target), paths) for target, paths in edited]
         drift.repair(self.client, drift.Drift(edited=edited))
 
     def _apply_by_helmfile(self, plans: Sequence[Plan]) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,25 @@ PENDING = frozenset({"pending-install", "pending-upgrade", "pending-rollback"})
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """A Deployment whose replicas an autoscaler sets, and the value ("decode.replicas") by which the chart does."""
+
+    deployment: str
+    value: str
+    least: int
+    most: int
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Bounds:
+        """From the suboption ``autoscaled``."""
+        return cls(str(params["deployment"]), str(params["value"]), int(params["min"]), int(params["max"]))
+
+    def inside(self, number: int) -> int:
+        """The number, or the bound that it is beyond."""
+        return min(max(number, self.least), self.most)
+
+
+@dataclass(frozen=True)
 class Release:
     """A release that is wanted."""
 
@@ -38,6 +57,7 @@ class Release:
     description: str = ""
     correct_health_check: bool = False
     leave: tuple[str, ...] = ()
+    autoscaled: Bounds | None = None
 
     @classmethod
     def from_params(cls, params: dict[str, Any], namespace: str) -> Release:
@@ -53,6 +73,7 @@ class Release:
             description=str(params.get("description") or ""),
             correct_health_check=bool(params.get("correct_health_check")),
             leave=tuple(params.get("leave") or ()),
+            autoscaled=Bounds.from_params(params["autoscaled"]) if params.get("autoscaled") else None,
         )
 
 

@@ -15,6 +15,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.kube.pods import is_ready
 from ansible_collections.llmd.gke.plugins.module_utils.kube.workloads import pod_labels_of, pods_wanted
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.observe import MODELS
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.read_cluster import (
+    autoscaler_of,
     is_model_server,
     is_picker,
     pool_of,
@@ -114,10 +115,20 @@ def _pool(server: Server, seen: Observation, servers: list[Json]) -> Json:
         "release": server.release,
         "replicas": {"wanted": _wanted(server, seen), "ready": sum(bool(entry["ready"]) for entry in mine)},
         "picker": {"ready": sum(map(is_ready, pickers)), "pods": len(pickers)},
+        "autoscaler": _autoscaler(server, seen),
         "queue": _sum(mine, "waiting"),
         "running": _sum(mine, "running"),
         "tokens_per_second": _sum(mine, "tokens_per_second"),
     }
+
+
+def _autoscaler(server: Server, seen: Observation) -> Json | None:
+    """Between which bounds the number of servers follows the load, and what it is to be now; None: it is fixed."""
+    found = autoscaler_of(server, seen)
+    if found is None:
+        return None
+    spec, status = found.get("spec") or {}, found.get("status") or {}
+    return {"min": spec.get("minReplicas", 1), "max": spec.get("maxReplicas"), "wanted": status.get("desiredReplicas")}
 
 
 def _wanted(server: Server, seen: Observation) -> int | None:
@@ -184,6 +195,11 @@ def screen(status: Json) -> list[str]:
                 f" {pool['picker']['ready']} of {pool['picker']['pods']}, {_show(pool['running'])} running,"
                 f" {_show(pool['queue'])} queued, {_show(pool['tokens_per_second'])} tokens/s"
             )
+    for pool in status["pools"]:
+        follows = pool["autoscaler"]
+        if follows:
+            bounds = f"{follows['min']} to {follows['max']}, now {_show(follows['wanted'])}"
+            lines.append(f"  {pool['model']} follows the load: {bounds}")
     for server in status["servers"]:
         lines.append(
             f"  {server['pod']}  {server['state']}, {_show(server['running'])} running, {_show(server['waiting'])}"

@@ -212,6 +212,14 @@ def detached(seen: Any) -> None:
     condition(seen.cluster.routing_extension["status"]["ancestors"][0], "Attached", "one a Gateway", "Conflicted")
 
 
+def autoscaled(seen: Any, condition: str = "", reason: str = "") -> None:
+    blind = {"type": condition, "status": "False", "reason": reason, "message": "no metrics"}
+    target = {"kind": "Deployment", "name": "ms-n"}
+    spec = {"minReplicas": 1, "maxReplicas": 3, "scaleTargetRef": target}
+    status = {"desiredReplicas": 2, "conditions": [blind] if condition else []}
+    seen.cluster.autoscalers = [{"metadata": {"name": "ms-n"}, "spec": spec, "status": status}]
+
+
 SECOND: dict[str, tuple[Callable[[Any], Any], str]] = {
     "RELEASE_MISSING": (lambda s: s.cluster.releases.pop(), "ms-n"),
     "PICKER_NOT_READY": (lambda s: s.cluster.workloads.pop(2), "gaie-n-epp"),
@@ -228,6 +236,7 @@ SECOND: dict[str, tuple[Callable[[Any], Any], str]] = {
         "router",
     ),
     "BODY_ROUTER_NOT_ATTACHED": (detached, "bbr"),
+    "AUTOSCALER_BLIND": (lambda s: autoscaled(s, "ScalingActive", "FailedGetPodsMetric"), "ms-n"),
     "PICKER_BYPASSED": (lambda s: s.answers["POST /v1/completions n"].headers.clear(), "endpoint"),
 }
 
@@ -257,6 +266,13 @@ def test_every_model_must_be_in_the_list(healthy_two: Make) -> None:
     (finding,) = diagnose(seen)
     assert finding.problem.code == "MODEL_UNKNOWN"
     assert finding.problem.what == "n is not served."
+
+
+def test_an_autoscaler_that_works_or_rests_is_no_finding(healthy_two: Make) -> None:
+    for condition in ((), ("ScalingActive", "ScalingDisabled")):
+        seen = healthy_two()
+        autoscaled(seen, *condition)
+        assert codes(seen) == []
 
 
 def test_an_extension_that_is_not_there_is_named(healthy_two: Make) -> None:

@@ -88,6 +88,18 @@ def test_every_model_has_its_own_line(healthy_two: Callable[..., Any]) -> None:
     assert "n (gaie-n)  1 of 3 ready, picker 1 of 1, 3 running, 1 queued, 25 tokens/s" in line(screen(found), "  n (")
 
 
+def test_a_number_that_follows_the_load_is_told(healthy_two: Callable[..., Any]) -> None:
+    from ansible_collections.llmd.gke.plugins.module_utils.llmd.status import screen, status_of
+
+    seen = healthy_two()
+    target = {"kind": "Deployment", "name": "ms-n"}
+    spec = {"minReplicas": 1, "maxReplicas": 3, "scaleTargetRef": target}
+    seen.cluster.autoscalers = [{"metadata": {"name": "ms-n"}, "spec": spec, "status": {"desiredReplicas": 2}}]
+    found = status_of(seen, [], {}, 0.0, NAMES, NOW)
+    assert [pool["autoscaler"] for pool in found["pools"]] == [None, {"min": 1, "max": 3, "wanted": 2}]
+    assert "  n follows the load: 1 to 3, now 2" in screen(found)
+
+
 def test_pods_of_a_group_are_counted_and_what_the_group_makes_is_not(healthy: Callable[[], Any]) -> None:
     from ansible_collections.llmd.gke.plugins.module_utils.llmd.status import status_of
 

@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.llmd.deploy import Deploy
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm import Completed, Helm, system_runner
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helmfile import Helmfile, affected
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.kubeconfig import helm_access
-from ansible_collections.llmd.gke.plugins.module_utils.llmd.releases import Release
+from ansible_collections.llmd.gke.plugins.module_utils.llmd.releases import Bounds, Release
 
 DEPLOYMENTS = "/apis/apps/v1/namespaces/llm-d/deployments/"
 
@@ -246,6 +247,23 @@ def test_what_somebody_changed_by_hand_is_shown_and_put_back(run: Any, helm: Fak
     assert api.objects[DEPLOYMENTS + "ms"]["spec"]["replicas"] == 1
     assert len(helm.done()) == 3  # no new revision
     assert not run(releases()).changed
+
+
+def test_what_an_autoscaler_has_set_is_no_drift_and_outlives_an_upgrade(run: Any, helm: FakeHelm, api: Any) -> None:
+    def following(**values: Any) -> list[Release]:
+        bounds = Bounds("ms", "replicas", 1, 4)
+        return [*releases()[:2], replace(releases()[2], values={"replicas": 1, **values}, autoscaled=bounds)]
+
+    run(following())
+    live = api.objects[DEPLOYMENTS + "ms"]
+    live["spec"]["replicas"] = 3
+    live["status"].update(updatedReplicas=3, availableReplicas=3)
+    again = run(following())
+    assert actions(again) == {"infra": "none", "gaie": "none", "ms": "none"}
+    assert not again.changed
+    run(following(image="another"))
+    assert helm.releases["ms"]["more"]["config"] == {"replicas": 3, "image": "another"}
+    assert api.objects[DEPLOYMENTS + "ms"]["spec"]["replicas"] == 3
 
 
 def test_a_refused_comparison_is_no_drift(run: Any, api: Any) -> None:

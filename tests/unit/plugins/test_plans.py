@@ -180,3 +180,51 @@ def test_precise_prefixes_want_a_version_that_knows_them() -> None:
     for pattern, profile in (("pattern3", "llm-d-0.4"), ("pattern5", "llm-d-0.6")):
         with pytest.raises(AnsibleError, match="PATTERN_NOT_IN_PROFILE"):
             plan(pattern, profile=profile, precise=True)
+
+
+FOLLOWS = {"max": 4}
+
+
+def test_a_number_that_follows_the_load_has_room_for_its_most() -> None:
+    made = plan("pattern3", replicas=3, autoscaling=FOLLOWS)
+    (server,) = made["servers"]
+    assert server["autoscaling"] == {
+        "min": 1, "max": 4, "metric": "queue", "target": 5.0, "by": "hpa", "prometheus": "", "stabilization": 300,
+    }  # fmt: skip
+    assert (server["replicas"], server["pods"]) == (3, 3)
+    (pool,) = made["gpu_pools"]
+    assert pool["node_count"] == 3  # paid for from the start: what runs at the start
+    assert pool["autoscaling"]["max"] == 4
+    assert plan("pattern1", replicas=9, autoscaling=FOLLOWS)["servers"][0]["replicas"] == 4
+
+
+def test_each_model_may_follow_its_own_load() -> None:
+    models = [{"name": GEMMA, "autoscaling": {"max": 2, "metric": "kv_cache"}}, {"name": PHI}]
+    first, second = plan("pattern2", models)["servers"]
+    assert (first["autoscaling"]["target"], second["autoscaling"]) == (0.8, {})
+    canary = [{"name": GEMMA, "canary": {"model": PHI, "weight": 5}}]
+    servers = plan("pattern1", canary, autoscaling=FOLLOWS)["servers"]
+    assert [bool(server["autoscaling"]) for server in servers] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"min": 0, "max": 2},
+        {"min": 3, "max": 2},
+        {"min": 1},
+        {"max": 2, "metric": "running"},
+        {"max": 2, "metric": "cpu"},
+        {"max": 2, "by": "vpa"},
+        {"max": 2, "tagret": 4},
+    ],
+)
+def test_what_no_number_can_follow_is_refused(wanted: dict[str, Any]) -> None:
+    with pytest.raises(AnsibleError, match=r"(?s)AUTOSCALING_INVALID.*What now"):
+        plan("pattern3", autoscaling=wanted)
+
+
+@pytest.mark.parametrize("pattern", ["pattern4", "pattern5"])
+def test_servers_that_work_together_are_a_fixed_number(pattern: str) -> None:
+    with pytest.raises(AnsibleError, match="AUTOSCALING_INVALID"):
+        plan(pattern, autoscaling=FOLLOWS)

@@ -16,6 +16,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.kube.pods import explain_
 from ansible_collections.llmd.gke.plugins.module_utils.kube.problems import Problem
 from ansible_collections.llmd.gke.plugins.module_utils.kube.workloads import selector_of
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.read_cluster import (
+    autoscaler_of,
     container_ports,
     is_body_router,
     is_model_server,
@@ -329,6 +330,25 @@ def scorers(seen: Observation) -> Iterator[Problem]:
             remedy = "Compare the pool release's pluginsConfigFile with the profile."
             what = "The picker does not score as wished."
             yield Problem("SCORERS_WRONG", what, "; ".join(wrong), remedy, f"picker {pod}")
+
+
+def autoscalers(seen: Observation) -> Iterator[Problem]:
+    """Autoscalers that cannot see what they go by: the number of servers stays what it is."""
+    for server in seen.scope.served:
+        found = autoscaler_of(server, seen)
+        for name in ("AbleToScale", "ScalingActive") if found else ():
+            condition = of_object(found or {}, name)
+            # Scaled to nothing, as by a pause, it rests.
+            if condition.false and condition.reason != "ScalingDisabled":
+                yield Problem(
+                    "AUTOSCALER_BLIND",
+                    f"The number of servers of {server.model} follows nothing.",
+                    condition.say(),
+                    "Install what llmd_autoscaling.by wants: the Custom Metrics Stackdriver Adapter, whose account"
+                    " needs roles/monitoring.viewer, or KEDA. A new metric takes some minutes to be known.",
+                    f"HorizontalPodAutoscaler {seen.scope.namespace}/{(found or {})['metadata']['name']}",
+                )
+                break
 
 
 def waiting(seen: Observation) -> list[str]:

@@ -39,6 +39,7 @@ RULES: tuple[tuple[str, str, Rule], ...] = (
     ("pods", ERROR, install.pools),
     ("pods", ERROR, install.picker_health),
     ("pods", WARNING, install.scorers),
+    ("pods", WARNING, install.autoscalers),
     ("pods", WARNING, project.metrics),
     ("gateway", ERROR, traffic.gateway),
     ("route", ERROR, traffic.routes),

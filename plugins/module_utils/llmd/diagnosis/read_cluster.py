@@ -15,6 +15,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.inference.metrics import 
 from ansible_collections.llmd.gke.plugins.module_utils.kube.client import KubeClient
 from ansible_collections.llmd.gke.plugins.module_utils.kube.events import newest_first
 from ansible_collections.llmd.gke.plugins.module_utils.kube.kinds import (
+    AUTOSCALER,
     BACKEND_POLICY,
     CRD,
     EVENT,
@@ -32,6 +33,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.kube.kinds import (
     WORKLOADS,
 )
 from ansible_collections.llmd.gke.plugins.module_utils.kube.pods import crashed_container, is_ready
+from ansible_collections.llmd.gke.plugins.module_utils.kube.workloads import pod_labels_of
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.diagnosis.shapes import Json, Observation, Scope, Server
 
 LOG_TAIL = 200
@@ -63,6 +65,7 @@ def first_reads(client: KubeClient, scope: Scope) -> dict[str, Callable[[], Any]
         "pools": lambda: client.objects(INFERENCE_POOL, space),
         "health_policies": lambda: client.objects(HEALTH_CHECK_POLICY, space),
         "backend_policies": lambda: client.objects(BACKEND_POLICY, space),
+        "autoscalers": lambda: client.objects(AUTOSCALER, space),
     }
     if scope.body_router:
         reads["routing_extension"] = lambda: client.get(ROUTING_EXTENSION, scope.body_router, space) or {}
@@ -196,6 +199,16 @@ def selected(pool: Json, labels: Mapping[str, Any]) -> bool:
 def server_of(labels: Mapping[str, Any], seen: Observation) -> Server | None:
     """The model server whose pool takes pods with these labels."""
     return next((server for server in seen.scope.served if selected(pool_of(seen, server.pool), labels)), None)
+
+
+def autoscaler_of(server: Server, seen: Observation) -> Json | None:
+    """The autoscaler (KEDA makes one too) of a model server's Deployment."""
+    for item in seen.cluster.autoscalers or []:
+        target = str(((item.get("spec") or {}).get("scaleTargetRef") or {}).get("name"))
+        for workload in seen.cluster.workloads or []:
+            if workload["metadata"]["name"] == target and server_of(pod_labels_of(workload), seen) == server:
+                return item
+    return None
 
 
 def is_model_server(pod: Json, seen: Observation) -> bool:

@@ -102,6 +102,7 @@ class Cluster:
     health_policies: list[Json] | None = None
     backend_policies: list[Json] | None = None
     routing_extension: Json | None = None
+    autoscalers: list[Json] | None = None
     logs: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, str] = field(default_factory=dict)
     scorers: dict[str, dict[str, float]] = field(default_factory=dict)

@@ -148,7 +148,8 @@ def test_a_profile_without_the_charts_is_named() -> None:
 def test_a_group_takes_its_nodes_and_prefill_its_servers() -> None:
     group = plan("pattern4", multinode={"size": 4}, replicas=2)
     assert (group["servers"][0]["pods"], group["gpu_pools"][0]["node_count"]) == (8, 8)
-    assert group["servers"][0]["group"] == {"size": 4, "expert_parallel": True, "rpc_port": 5555}
+    expected = {"size": 4, "expert_parallel": True, "rpc_port": 5555, "topology": ""}
+    assert group["servers"][0]["group"] == expected
     apart = plan("pattern5", disaggregation={"prefill": 3})
     assert (apart["servers"][0]["pods"], apart["gpu_pools"][0]["node_count"]) == (4, 4)
     assert apart["servers"][0]["apart"]["transport"] == "tcp"

@@ -83,7 +83,7 @@ def test_builder_names_and_commands(tmp_path: Path) -> None:
         "llm-d-cuda_v0.6.0.tar", "llm-d-inference-scheduler_v0.7.0.tar",
         "bbr_v1.2.0.tar", "bbr_v1.4.0.tar", "envoy_distroless-v1.33.2.tar",
         "llm-d-routing-sidecar_v0.4.0.tar", "llm-d-routing-sidecar_v0.7.1.tar",
-        "lws_v0.7.0.tar", "pause_3.10.tar",
+        "lws_v0.7.0.tar", "custom-metrics-stackdriver-adapter_v0.15.1-gke.0.tar", "pause_3.10.tar",
     ]  # fmt: skip
     server, layer = configuration(written[0])
     assert "PYTHONPATH=/repo" in server["Env"]

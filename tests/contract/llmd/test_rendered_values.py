@@ -149,3 +149,39 @@ def test_an_own_gateway_takes_the_place_of_the_charts(render: Callable[..., Obje
             "a.example.com",
             {"networking.gke.io/pre-shared-certs": "x,y"},
         )
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_an_autoscaler_goes_with_the_servers(render: Callable[..., Objects], profile: str) -> None:
+    found = render(profile, llmd_autoscaling={"min": 2, "max": 4, "metric": "kv_cache"})
+    hpa = found["HorizontalPodAutoscaler", "ms-pattern1"]["spec"]
+    assert hpa["scaleTargetRef"]["name"] == "ms-pattern1-llm-d-modelservice-decode"
+    assert (hpa["minReplicas"], hpa["maxReplicas"], servers(found)["replicas"]) == (2, 4, 2)
+    (metric,) = hpa["metrics"]
+    assert metric["pods"]["metric"]["name"] == "prometheus.googleapis.com|vllm:kv_cache_usage_perc|gauge"
+    assert metric["pods"]["target"] == {"type": "AverageValue", "averageValue": "800m"}
+    assert hpa["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 300
+    paused = render(profile, llmd_autoscaling={"max": 4}, llmd_helmfile_autoscaling=False)
+    assert not [kind for kind, _name in paused if kind == "HorizontalPodAutoscaler"]
+
+
+def test_keda_asks_managed_prometheus_as_itself_or_a_prometheus_of_ones_own(render: Callable[..., Objects]) -> None:
+    found = render("llm-d-0.4", llmd_autoscaling={"max": 3, "by": "keda"})
+    scaled = found["ScaledObject", "ms-pattern1"]["spec"]
+    (trigger,) = scaled["triggers"]
+    told = trigger["metadata"]
+    assert told["serverAddress"] == "https://monitoring.googleapis.com/v1/projects/p/location/global/prometheus"
+    servers_of = 'namespace="llm-d",pod=~"ms-pattern1-llm-d-modelservice-decode-.+"'
+    assert told["query"] == f"sum(vllm:num_requests_waiting{{{servers_of}}})"
+    assert told["threshold"] == "5.0"
+    assert found["TriggerAuthentication", "ms-pattern1"]["spec"] == {"podIdentity": {"provider": "gcp"}}
+    own = render("llm-d-0.4", llmd_autoscaling={"max": 3, "by": "keda", "prometheus": "http://prometheus:9090"})
+    assert "authenticationRef" not in own["ScaledObject", "ms-pattern1"]["spec"]["triggers"][0]
+    assert ("TriggerAuthentication", "ms-pattern1") not in own
+
+
+def test_all_of_a_group_in_one_place(render: Callable[..., Objects]) -> None:
+    place = "cloud.google.com/gce-topology-subblock"
+    found = render("llm-d-0.4", llmd_pattern="pattern4", llmd_multinode={"size": 2, "topology": place})
+    group = found["LeaderWorkerSet", "ms-pattern1-llm-d-modelservice-decode"]
+    assert group["metadata"]["annotations"] == {"leaderworkerset.sigs.k8s.io/exclusive-topology": place}

@@ -33,39 +33,22 @@ _raw:
   elements: dict
 """
 
-import functools
 from pathlib import Path
 from typing import Any
 
-import yaml
-from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
+from ansible_collections.llmd.gke.plugins.plugin_utils.shipped import Kind
 
-# The parser in C takes a tenth of the time; every task that asks pays it.
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SHIPPED = Path(__file__).resolve().parent.parent / "plugin_utils" / "patterns"
-REQUIRED = ("name", "title", "models", "workload", "router", "charts", "defaults", "proofs")
-
-
-@functools.cache
-def read_pattern(name: str) -> dict[str, Any]:
-    """Content of pattern ``name`` (or of the file at an absolute path); not to be changed.
-
-    Raises AnsibleError naming what is there when the pattern is unknown or lacks a section.
-    """
-    path = Path(name) if name.startswith("/") else SHIPPED / f"{name}.yml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yml")))
-        raise AnsibleError(
-            f"PATTERN_UNKNOWN: there is no pattern {name!r}.\nKnown patterns: {known}.\n"
-            "What now: set llmd_pattern to one of them, or to the absolute path of a pattern file of your own."
-        )
-    content = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
-    missing = [key for key in REQUIRED if not isinstance(content, dict) or key not in content]
-    if missing:
-        raise AnsibleError(f"PATTERN_INVALID: {path} lacks {', '.join(missing)}.\nWhat now: compare it with {SHIPPED}.")
-    pattern: dict[str, Any] = content
-    return pattern
+KIND = Kind(
+    "pattern",
+    "llmd_pattern",
+    "PATTERN_UNKNOWN",
+    "PATTERN_INVALID",
+    SHIPPED,
+    ("name", "title", "models", "workload", "router", "charts", "defaults", "proofs"),
+)
+read_pattern = KIND.read
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]

@@ -33,42 +33,25 @@ _raw:
   elements: dict
 """
 
-import functools
 from pathlib import Path
 from typing import Any
 
-import yaml
-from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
+from ansible_collections.llmd.gke.plugins.plugin_utils.shipped import Kind
 
-# The parser in C takes a tenth of the time; every task that asks pays it.
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SHIPPED = Path(__file__).resolve().parent.parent / "plugin_utils" / "profiles"
-REQUIRED = (
-    *("name", "layout", "gke", "charts", "images", "crd_url", "crds"),
-    *("labels", "values", "gateway", "pool", "picker", "model_server"),
+KIND = Kind(
+    "version profile",
+    "llmd_profile",
+    "PROFILE_UNKNOWN",
+    "PROFILE_INVALID",
+    SHIPPED,
+    (
+        *("name", "layout", "gke", "charts", "images", "crd_url", "crds"),
+        *("labels", "values", "gateway", "pool", "picker", "model_server"),
+    ),
 )
-
-
-@functools.cache
-def read_profile(name: str) -> dict[str, Any]:
-    """Content of profile ``name`` (or of the file at an absolute path); not to be changed.
-
-    Raises AnsibleError naming what is there when the profile is unknown or lacks a section.
-    """
-    path = Path(name) if name.startswith("/") else SHIPPED / f"{name}.yml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yml")))
-        raise AnsibleError(
-            f"PROFILE_UNKNOWN: there is no version profile {name!r}.\nKnown profiles: {known}.\n"
-            "What now: set llmd_profile to one of them, or to the absolute path of a profile file of your own."
-        )
-    content = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
-    missing = [key for key in REQUIRED if not isinstance(content, dict) or key not in content]
-    if missing:
-        raise AnsibleError(f"PROFILE_INVALID: {path} lacks {', '.join(missing)}.\nWhat now: compare it with {SHIPPED}.")
-    profile: dict[str, Any] = content
-    return profile
+read_profile = KIND.read
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]

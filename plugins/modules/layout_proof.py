@@ -18,28 +18,13 @@ description:
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - llmd.gke.kube
+  - llmd.gke.endpoint
 options:
   layout:
     description: What is to be shown.
     type: str
     required: true
     choices: [multinode, disaggregated]
-  base_url:
-    description: Address of the endpoint, V(http://203.0.113.7).
-    type: str
-    required: true
-  host_header:
-    description: Host header to send, for routes that are bound to a hostname; with an https address also the name that
-      the certificate is made out to.
-    type: str
-    default: ''
-  validate_endpoint_certs:
-    description: Check the endpoint's certificate, with an https address.
-    type: bool
-    default: true
-  ca_file:
-    description: CA certificates (PEM) to check it against, by default the system's.
-    type: path
   namespace:
     description: Namespace of the servers.
     type: str
@@ -157,7 +142,7 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, InferenceError
-from ansible_collections.llmd.gke.plugins.module_utils.inference.http import sender
+from ansible_collections.llmd.gke.plugins.module_utils.inference.http import ENDPOINT_ARGUMENTS, sender
 from ansible_collections.llmd.gke.plugins.module_utils.inference.layout import LAYOUTS, Apart, Groups, Names, Plan
 from ansible_collections.llmd.gke.plugins.module_utils.inference.picker import Picker
 from ansible_collections.llmd.gke.plugins.module_utils.inference.routing import Claim
@@ -225,11 +210,8 @@ def main() -> None:
     text = {"type": "str", "default": ""}
     module = AnsibleModule(
         argument_spec=kube_argument_spec(
+            **ENDPOINT_ARGUMENTS,
             layout={"type": "str", "required": True, "choices": list(LAYOUTS)},
-            base_url={"type": "str", "required": True},
-            host_header=text,
-            validate_endpoint_certs={"type": "bool", "default": True},
-            ca_file={"type": "path"},
             namespace={"type": "str", "required": True},
             model={"type": "str", "required": True},
             group=text,

@@ -17,23 +17,8 @@ description:
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - llmd.gke.kube
+  - llmd.gke.endpoint
 options:
-  base_url:
-    description: Address of the endpoint, V(http://203.0.113.7).
-    type: str
-    required: true
-  host_header:
-    description: Host header to send, for routes that are bound to a hostname; with an https address also the name that
-      the certificate is made out to.
-    type: str
-    default: ''
-  validate_endpoint_certs:
-    description: Check the endpoint's certificate, with an https address.
-    type: bool
-    default: true
-  ca_file:
-    description: CA certificates (PEM) to check it against, by default the system's.
-    type: path
   namespace:
     description: Namespace of the pools.
     type: str
@@ -141,7 +126,7 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmd.gke.plugins.module_utils.errors import InferenceError
-from ansible_collections.llmd.gke.plugins.module_utils.inference.http import Answer, Endpoint
+from ansible_collections.llmd.gke.plugins.module_utils.inference.http import ENDPOINT_ARGUMENTS, sender
 from ansible_collections.llmd.gke.plugins.module_utils.inference.model_routing import Plan, Proof, Rule
 from ansible_collections.llmd.gke.plugins.module_utils.inference.routing_witness import Pool
 from ansible_collections.llmd.gke.plugins.module_utils.kube.arguments import kube_argument_spec
@@ -166,16 +151,7 @@ def work(module: Any, report: dict[str, Any]) -> dict[str, Any]:
     params = module.params
     if module.check_mode and not urlsplit(params["base_url"]).hostname:
         return {**report, "skipped": True, "passed": True}
-    endpoint = Endpoint.parse(
-        params["base_url"],
-        params["host_header"],
-        ca_file=params["ca_file"] or "",
-        verify=params["validate_endpoint_certs"],
-    )
-
-    def send(method: str, path: str, document: dict[str, Any] | None = None, *, timeout: float = 60) -> Answer:
-        return endpoint.send(method, path, document, timeout=timeout)
-
+    send = sender(params, params["host_header"])
     plan = Plan(
         requests=params["requests"],
         concurrency=params["concurrency"],
@@ -205,10 +181,7 @@ def main() -> None:
     }
     module = AnsibleModule(
         argument_spec=kube_argument_spec(
-            base_url={"type": "str", "required": True},
-            host_header={"type": "str", "default": ""},
-            validate_endpoint_certs={"type": "bool", "default": True},
-            ca_file={"type": "path"},
+            **ENDPOINT_ARGUMENTS,
             namespace={"type": "str", "required": True},
             rules={"type": "list", "elements": "dict", "required": True, "options": rule},
             requests={"type": "int", "default": 500},

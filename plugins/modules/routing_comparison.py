@@ -18,26 +18,12 @@ description:
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - llmd.gke.kube
+  - llmd.gke.endpoint
 options:
-  base_url:
-    description: Address of the endpoint, V(http://203.0.113.7).
-    type: str
-    required: true
-  host_header:
-    description: Host header of the route through the picker, where it is bound to a hostname.
-    type: str
-    default: ''
   round_robin_host:
     description: Host header of the route that leads past the picker.
     type: str
     required: true
-  validate_endpoint_certs:
-    description: Check the endpoint's certificate, with an https address.
-    type: bool
-    default: true
-  ca_file:
-    description: CA certificates (PEM) to check it against, by default the system's.
-    type: path
   namespace:
     description: Namespace of the pool.
     type: str
@@ -140,7 +126,7 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmd.gke.plugins.module_utils.inference.comparison import Comparison, Way, Workload
-from ansible_collections.llmd.gke.plugins.module_utils.inference.http import sender
+from ansible_collections.llmd.gke.plugins.module_utils.inference.http import ENDPOINT_ARGUMENTS, sender
 from ansible_collections.llmd.gke.plugins.module_utils.inference.routing import pods_or_error
 from ansible_collections.llmd.gke.plugins.module_utils.inference.routing_witness import Pool
 from ansible_collections.llmd.gke.plugins.module_utils.kube.arguments import kube_argument_spec
@@ -176,11 +162,8 @@ def main() -> None:
     name = {"type": "str", "required": True}
     module = AnsibleModule(
         argument_spec=kube_argument_spec(
-            base_url=name,
-            host_header={"type": "str", "default": ""},
+            **ENDPOINT_ARGUMENTS,
             round_robin_host=name,
-            validate_endpoint_certs={"type": "bool", "default": True},
-            ca_file={"type": "path"},
             namespace=name,
             pool=name,
             model=name,

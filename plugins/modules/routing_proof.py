@@ -23,23 +23,8 @@ description:
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - llmd.gke.kube
+  - llmd.gke.endpoint
 options:
-  base_url:
-    description: Address of the endpoint, V(http://203.0.113.7).
-    type: str
-    required: true
-  host_header:
-    description: Host header to send, for routes that are bound to a hostname; with an https address also the name that
-      the certificate is made out to.
-    type: str
-    default: ''
-  validate_endpoint_certs:
-    description: Check the endpoint's certificate, with an https address.
-    type: bool
-    default: true
-  ca_file:
-    description: CA certificates (PEM) to check it against, by default the system's.
-    type: path
   model:
     description: Model to ask.
     type: str
@@ -212,7 +197,7 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, InferenceError
-from ansible_collections.llmd.gke.plugins.module_utils.inference.http import sender
+from ansible_collections.llmd.gke.plugins.module_utils.inference.http import ENDPOINT_ARGUMENTS, sender
 from ansible_collections.llmd.gke.plugins.module_utils.inference.picker import Picker
 from ansible_collections.llmd.gke.plugins.module_utils.inference.routing import (
     CLAIMS,
@@ -304,10 +289,7 @@ def work(module: Any, report: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec=kube_argument_spec(
-            base_url={"type": "str", "required": True},
-            host_header={"type": "str", "default": ""},
-            validate_endpoint_certs={"type": "bool", "default": True},
-            ca_file={"type": "path"},
+            **ENDPOINT_ARGUMENTS,
             model={"type": "str", "required": True},
             namespace={"type": "str", "required": True},
             pool={"type": "str", "required": True},

@@ -146,6 +146,15 @@ class _Secure(http.client.HTTPConnection):
         self.sock = self._context.wrap_socket(self.sock, server_hostname=self._name)
 
 
+# How a module that asks an endpoint is told where it is; documented by the fragment llmd.gke.endpoint.
+ENDPOINT_ARGUMENTS: dict[str, Any] = {
+    "base_url": {"type": "str", "required": True},
+    "host_header": {"type": "str", "default": ""},
+    "validate_endpoint_certs": {"type": "bool", "default": True},
+    "ca_file": {"type": "path"},
+}
+
+
 def sender(params: Mapping[str, Any], host: str) -> Send:
     """Requests to a module's ``base_url`` under ``host``'s name, with its ``ca_file`` and ``validate_endpoint_certs``.
 

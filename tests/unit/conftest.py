@@ -1,4 +1,4 @@
-"""Fixtures from tests/unit/kube/fakes.py."""
+"""Fixtures from kube/fakes.py, for every folder that tests what talks to a cluster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-_PATH = Path(__file__).resolve().parents[1] / "kube" / "fakes.py"
+_PATH = Path(__file__).resolve().parent / "kube" / "fakes.py"
 
 
 def _load() -> Any:

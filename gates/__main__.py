@@ -1,4 +1,4 @@
-"""``python3 -m gates lint|build|coverage|mutation|molecule``: what the Makefile's targets call."""
+"""``python3 -m gates lint|build|docs|coverage|mutation|molecule``: what the Makefile's targets call."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ def parser() -> argparse.ArgumentParser:
     lint.add_argument("--list", action="store_true", help="name the checks and end")
     build = commands.add_parser("build", help="the collection's archive")
     build.add_argument("--output", type=Path, default=REPOSITORY / "dist")
+    docs = commands.add_parser("docs", help="the site of guides, modules and roles")
+    docs.add_argument("--output", type=Path, default=REPOSITORY / "dist" / "site")
     commands.add_parser("coverage", help="how much of the library the unit and contract tests run")
     mutation = commands.add_parser("mutation", help="whether the tests notice a flipped condition in a predicate")
     mutation.add_argument("--only", default="", help="part of a file's name")
@@ -65,6 +67,11 @@ def _dispatch(options: argparse.Namespace, tools: Tools, progress: Progress) -> 
         made = artifact.build(tools, options.output)
         for path in (made, *sbom.write(made)):
             print(f"{path}  {path.stat().st_size} bytes")
+        return 0
+    if options.command == "docs":
+        from gates import site
+
+        print(site.build(tools, options.output))
         return 0
     if options.command == "coverage":
         from gates import coverage

@@ -12,6 +12,7 @@ from sandbox.toolchain import locks
 from sandbox.toolchain.venvs import CORES
 
 _BOOTSTRAP = Path(__file__).resolve().parent / "offline_pip.py"
+_FINDING = re.compile(r"^(ERROR|FATAL|FAILED|E  )|^_{3,} .* _{3,}$|\d+ (passed|failed)")
 # ansible-test says this, and ends well, when it sees no file at all: a false green.
 _NOTHING = ("All targets skipped", "No tests to run", "no tests ran")
 
@@ -45,12 +46,21 @@ def units(tools: Tools, core: str) -> None:
         raise GateError(f"ansible-test units ran no test on {core}.", details=output[-2000:])
 
 
+def findings(output: str) -> str:
+    """What is wrong, out of ansible-test's words: not how it built its environments, nor what passed."""
+    lines = [line for line in output.splitlines() if _FINDING.search(line)]
+    return "\n".join(lines or output.strip().splitlines()[-40:])
+
+
 def _ansible_test(tools: Tools, core: str, words: list[str]) -> str:
     installed = core_tree(tools, core)
     home = tools.folder / f"home-{core}"
     _place_bootstrap(tools, core, home)
     command = ["ansible-test", *words, "--local", "--python", CORES[core], "--color", "no"]
-    output = tools.must(core, command, environment={"HOME": str(home)}, cwd=installed)
+    result = tools.call(core, command, environment={"HOME": str(home)}, cwd=installed)
+    output = result.output
+    if result.returncode != 0:
+        raise GateError(f"ansible-test {words[0]} on {core}: exit code {result.returncode}", details=findings(output))
     for line in _NOTHING:
         if line in output:
             raise GateError(f"ansible-test {words[0]} looked at nothing ({line!r}).", details=output[-2000:])

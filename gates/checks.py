@@ -77,7 +77,7 @@ def _docs(tools: Tools) -> None:
     with tempfile.TemporaryDirectory(prefix="llmd-docs-") as folder:
         installed = artifact.tree(tools, Path(folder))
         command = ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs", "dependent"]
-        path = tools.environment("lint", "ansible")["PATH"]  # it calls ansible-doc
+        path = tools.environment("lint", "core-2.21")["PATH"]  # it calls ansible-doc; the bundle would be read too
         environment = {"PATH": path, "ANSIBLE_COLLECTIONS_PATH": folder, "HOME": folder}
         tools.must("lint", [*command, str(installed)], environment=environment)
 

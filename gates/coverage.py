@@ -35,8 +35,8 @@ def measure(tools: Tools) -> int:
         text = CONFIGURATION.format(library=REPOSITORY / LIBRARY, data=Path(folder) / "data")
         configuration.write_text(text, encoding="utf-8")
         environment = tools.environment("ansible", COVERAGE_RCFILE=str(configuration))
-        # Coverage is not in the environment of the tests: it is lent by the one of the gates (pure Python where the
-        # two Pythons differ, with its C tracer where they are the same).
+        # Coverage is not in the environment of the tests: it is lent by the one of the gates, which is of the same
+        # Python for that (its tracer is compiled).
         site = next((tools.venv("lint") / "lib").glob("python3.*/site-packages/coverage"))
         lent = Path(folder) / "lent"
         lent.mkdir()
@@ -44,7 +44,7 @@ def measure(tools: Tools) -> int:
         environment["PYTHONPATH"] = str(lent)
         python = str(tools.venv("ansible") / "bin" / "python")
         sys.stdout.flush()
-        command = [python, "-m", "coverage", "run", "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS]
+        command = [python, "-m", "coverage", "run", "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *TESTS]
         tests = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False).returncode
         if tests != 0:
             return tests

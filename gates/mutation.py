@@ -21,6 +21,7 @@ from sandbox.toolchain.progress import Progress
 LIBRARY = "plugins/module_utils"
 # The tests of the sandbox's own parts say nothing about the library.
 _TESTS = "tests/unit"
+_ELSEWHERE = re.compile(r"/(sandbox_\w+|gates|awx)/")
 _COPIED = ("plugins", "tests", "roles", "playbooks", "meta", "docs", "inventories", "changelogs", "galaxy.yml",
            "pyproject.toml", "sandbox", "gates", "awx", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md",
            "execution-environment.yml", "extensions")  # fmt: skip
@@ -51,7 +52,7 @@ class Tally:
 
 def orders(only: str = "") -> list[Order]:
     """Every mutant of every predicate of the library."""
-    files = [path for path in sorted((REPOSITORY / _TESTS).rglob("test_*.py")) if "sandbox_" not in str(path)]
+    files = [path for path in sorted((REPOSITORY / _TESTS).rglob("test_*.py")) if not _ELSEWHERE.search(str(path))]
     texts = {path.relative_to(REPOSITORY).as_posix(): path.read_text(encoding="utf-8") for path in files}
     found = []
     for path in sorted((REPOSITORY / LIBRARY).rglob("*.py")):
@@ -65,7 +66,9 @@ def orders(only: str = "") -> list[Order]:
             rf"{re.escape(dotted)}\b|{re.escape(package)} import [^\n]*\b{module}\b|\(\s[^)]*\b{module},"
         )
         near = [test for test, text in texts.items() if pattern.search(text)]
-        far = [test for test in texts if test not in near]
+        # The rest of them, those of the same part of the library first.
+        part = f"{_TESTS}/{path.parent.name}/"
+        far = sorted((test for test in texts if test not in near), key=lambda test: (not test.startswith(part), test))
         found += [Order(name, mutant, near, far) for mutant in mutants.mutants(path.read_text(encoding="utf-8"))]
     return found
 

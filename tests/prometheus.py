@@ -57,7 +57,7 @@ def rules(name: str, **found: Any) -> dict[str, Any]:
 
 def discovered(pods: Sequence[Mapping[str, Any]], selector: str) -> list[dict[str, Any]]:
     """What Kubernetes discovery tells of the pods that ``selector`` (KEY or KEY=VALUE) takes: a target a port."""
-    key, _, value = selector.partition("=")
+    key, _unused, value = selector.partition("=")
     found = []
     for pod in pods:
         labels, status = pod["metadata"].get("labels", {}), pod["status"]

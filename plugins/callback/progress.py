@@ -7,7 +7,8 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: progress
 type: notification
-author: llmd.gke founders
+author:
+  - The llmd.gke contributors (@llmd-gke)
 short_description: Show what a long module is waiting for, while it waits
 version_added: 0.1.0
 description:

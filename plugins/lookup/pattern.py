@@ -6,7 +6,8 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: pattern
-author: llmd.gke founders
+author:
+  - The llmd.gke contributors (@llmd-gke)
 short_description: Read a deployment pattern
 version_added: 0.1.0
 description:

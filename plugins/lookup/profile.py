@@ -6,7 +6,8 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: profile
-author: llmd.gke founders
+author:
+  - The llmd.gke contributors (@llmd-gke)
 short_description: Read a version profile of llm-d
 version_added: 0.1.0
 description:

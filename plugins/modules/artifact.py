@@ -12,7 +12,8 @@ description:
   - Writes what a run found (a verdict, a report) as a JSON or text file on the control node, or removes such a file.
   - It is an action without a module process, some twenty milliseconds where M(ansible.builtin.copy) needs a second.
   - The record of a run is no change of a deployment, so RV(ignore:changed) is always false.
-author: llmd.gke founders
+author:
+  - The llmd.gke contributors (@llmd-gke)
 attributes:
   check_mode:
     support: full

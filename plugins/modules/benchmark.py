@@ -7,7 +7,8 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: benchmark
-author: llmd.gke founders
+author:
+  - The llmd.gke contributors (@llmd-gke)
 short_description: Measure an OpenAI-compatible endpoint by streaming requests
 version_added: 0.1.0
 description:
@@ -289,7 +290,7 @@ plan:
   type: dict
   sample: {requests_at_most: 108, seconds_at_most: 294}
 benchmark:
-  description: The report, without its per-request part. RV(benchmark.results) has one entry for each load and endpoint.
+  description: The report, without its per-request part. Its C(results) have one entry for each load and endpoint.
   returned: when something was sent; in a failure only where no file holds it
   type: dict
 calibration:

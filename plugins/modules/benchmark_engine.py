@@ -7,7 +7,8 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: benchmark_engine
-author: llmd.gke founders
+author:
+  - The llmd.gke contributors (@llmd-gke)
 short_description: Measure an endpoint by guidellm, inference-perf or vllm bench serve
 version_added: 0.1.0
 description:
@@ -281,7 +282,7 @@ plan:
   type: dict
   sample: {requests_at_most: 100}
 benchmark:
-  description: The report, as M(llmd.gke.benchmark) returns it, with RV(benchmark.engine).
+  description: The report, as M(llmd.gke.benchmark) returns it, with C(engine).
   returned: when something was sent; in a failure only where no file holds it
   type: dict
 summary:

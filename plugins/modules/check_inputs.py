@@ -16,7 +16,8 @@ description:
   - Fails where two hosts of the play would work on the same cluster, or share a name or a folder.
   - Warns of extra variables that begin with V(llmd_) and that nothing reads.
   - It is an action without a module process. The role C(llmd) runs it, hence every playbook does.
-author: llmd.gke founders
+author:
+  - The llmd.gke contributors (@llmd-gke)
 attributes:
   check_mode:
     support: full

@@ -58,7 +58,7 @@ attributes:
     support: full
     description: Served versions of each CRD before and after.
 author:
-  - llmd.gke contributors
+  - The llmd.gke contributors (@llmd-gke)
 """
 
 EXAMPLES = r"""

@@ -72,7 +72,7 @@ attributes:
     support: full
     description: The annotation before and after.
 author:
-  - llmd.gke contributors
+  - The llmd.gke contributors (@llmd-gke)
 """
 
 EXAMPLES = r"""

@@ -179,7 +179,7 @@ attributes:
     support: full
     description: Manifests before and after, with the data of Secrets replaced by fingerprints.
 author:
-  - llmd.gke contributors
+  - The llmd.gke contributors (@llmd-gke)
 """
 
 EXAMPLES = r"""

@@ -84,7 +84,7 @@ attributes:
     support: none
     description: Nothing is changed.
 author:
-  - llmd.gke contributors
+  - The llmd.gke contributors (@llmd-gke)
 """
 
 EXAMPLES = r"""

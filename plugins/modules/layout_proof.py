@@ -94,7 +94,7 @@ attributes:
     support: none
     description: There is nothing to compare.
 author:
-  - llmd.gke contributors
+  - The llmd.gke contributors (@llmd-gke)
 """
 
 EXAMPLES = r"""

@@ -80,7 +80,7 @@ attributes:
     support: none
     description: Nothing is changed, so there is nothing to compare.
 author:
-  - llmd.gke contributors
+  - The llmd.gke contributors (@llmd-gke)
 """
 
 EXAMPLES = r"""

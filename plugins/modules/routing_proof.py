@@ -125,7 +125,7 @@ attributes:
     support: none
     description: Nothing is changed but by O(disruptions).
 author:
-  - llmd.gke contributors
+  - The llmd.gke contributors (@llmd-gke)
 """
 
 EXAMPLES = r"""

@@ -28,6 +28,7 @@ options:
       C(finished)), as the profile has them.
     type: dict
     required: true
+attributes:
   check_mode:
     support: full
     description: Reads as always.
@@ -35,7 +36,7 @@ options:
     support: none
     description: Nothing is changed.
 author:
-  - llmd.gke contributors
+  - The llmd.gke contributors (@llmd-gke)
 """
 
 EXAMPLES = r"""

@@ -166,7 +166,7 @@ def main() -> None:
             "base_url": {"type": "str", "required": True},
             "model": {"type": "str", "required": True},
             "streams": {"type": "int", "default": 2},
-            "tokens": {"type": "int", "default": 200},
+            "tokens": {"type": "int", "default": 200, "no_log": False},
             "pause": {"type": "float", "default": 0.2},
             "state_file": {"type": "path", "required": True},
             "stop_file": {"type": "path", "required": True},

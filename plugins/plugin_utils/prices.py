@@ -24,8 +24,13 @@ def load(prices_file: str = "", overrides: Mapping[str, Any] | None = None) -> d
     return prices
 
 
+def family(machine_type: Any) -> str:
+    """Of a machine type: n1 of n1-standard-4."""
+    return str(machine_type or "").partition("-")[0]
+
+
 def has_gpu(pool: Mapping[str, Any]) -> bool:
-    return bool(pool.get("accelerator")) or str(pool.get("machine_type", "")).split("-")[0] in WITH_GPUS
+    return bool(pool.get("accelerator")) or family(pool.get("machine_type")) in WITH_GPUS
 
 
 def pool_line(pool: Mapping[str, Any], nodes: int, prices: Mapping[str, Any]) -> Line:
@@ -34,7 +39,7 @@ def pool_line(pool: Mapping[str, Any], nodes: int, prices: Mapping[str, Any]) ->
     accelerator = pool.get("accelerator") or {}
     rate = prices["machine_types"].get(machine)
     gpu_rate: float | None = 0.0
-    if accelerator and machine.split("-")[0] not in WITH_GPUS:
+    if accelerator and family(machine) not in WITH_GPUS:
         gpu_rate = prices["accelerators"].get(accelerator.get("type"))
         if gpu_rate is not None:
             gpu_rate *= int(accelerator.get("count", 1))

@@ -12,6 +12,15 @@ from typing import Any
 import yaml
 from ansible.errors import AnsibleError
 
+# The parser in C takes a tenth of the time; every task that asks pays it.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@functools.cache
+def _content(path: Path) -> Any:
+    """Read once in a run, however many tasks ask for it."""
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -24,7 +33,6 @@ class Kind:
     folder: Path
     required: tuple[str, ...]
 
-    @functools.cache  # noqa: B019 - the kinds are two constants of the lookups
     def read(self, name: str) -> dict[str, Any]:
         """Content of the shipped file ``name``, or of the file at an absolute path; not to be changed.
 
@@ -38,7 +46,7 @@ class Kind:
                 f"{self.unknown}: there is no {self.noun} {name!r}.\nKnown {plain}s: {known}.\n"
                 f"What now: set {self.variable} to one of them, or to the absolute path of a {plain} file of your own."
             )
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _content(path)
         missing = [key for key in self.required if not isinstance(content, dict) or key not in content]
         if missing:
             raise AnsibleError(

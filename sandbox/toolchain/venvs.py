@@ -48,6 +48,9 @@ def plan(name: str, run: Run) -> Venv:
     """
     if name == "ansible":
         return _plan_ansible(run)
+    if name == "lint":
+        # The Python of the environment that holds Ansible: its compiled coverage is lent to the tests there.
+        return Venv(name, FOLDER / f"requirements-{name}.txt", _plan_ansible(run).python)
     wanted = [CORES[name]] if name in CORES else ["3.11", "3.12", "3.13", "3.14"]
     python = pythons.find_first(wanted, run)
     if python is None:

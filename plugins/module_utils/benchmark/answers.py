@@ -51,7 +51,7 @@ class Answer:
 
     def take(self, now: float, data: bytes) -> None:
         """Bytes that arrived at ``now``."""
-        if self.finished or (self._shape and self._same_shape(now, data)):
+        if self.finished or (self._shape and self._same_shape(now, data, *self._shape)):
             return
         self.touched = True
         alone = self.http.between_chunks and not self._events.pending
@@ -89,11 +89,9 @@ class Answer:
         place = data.find(quoted) + 1
         self._shape = (data[start:place], data[place + len(text) :])
 
-    def _same_shape(self, now: float, data: bytes) -> bool:
+    def _same_shape(self, now: float, data: bytes, before: bytes, after: bytes) -> bool:
         """Take a chunk that differs from an earlier one in its plain text only, without parsing it: at thousands of
         tokens a second parsing is what the client's own error is made of. False: it has to be parsed."""
-        assert self._shape is not None
-        before, after = self._shape
         start = data.find(b"\r\n", 0, 10) + 2
         if not data.startswith(before, start) or not data.endswith(after):
             return False

@@ -111,7 +111,7 @@ def change(name: str, before: Values, now: Values, seed: int = 1) -> dict[str, A
     if min(counts) < statistics.needed(0.5):
         why = f"{name}: too few complete answers to compare ({counts[0]} now, {counts[1]} then)."
         return {"metric": name, "quantile": 0.5, "value": None, "counts": counts, "sentence": why}
-    point = [statistics.median([value for _, value in side]) for side in (now, before)]
+    point = [statistics.median([value for _unused, value in side]) for side in (now, before)]
     rounds = max(200, min(2000, MOST_DRAWS // sum(counts)))
     low, high = statistics.bootstrap_apart(parts(now), parts(before), statistics.median, rounds=rounds, seed=seed)
     found: dict[str, Any] = {
@@ -125,7 +125,7 @@ def change(name: str, before: Values, now: Values, seed: int = 1) -> dict[str, A
 
 def parts(values: Values, number: int = PARTS) -> list[list[float]]:
     """Values in the order they were sent, in ``number`` parts of about the same size."""
-    ordered = [value for _, value in sorted(values)]
+    ordered = [value for _unused, value in sorted(values)]
     edges = [round(position * len(ordered) / number) for position in range(number + 1)]
     return [ordered[a:b] for a, b in pairwise(edges) if b > a]
 

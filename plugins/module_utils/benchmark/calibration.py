@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import json
 import secrets
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -54,8 +54,9 @@ def calibrate(
         load = Load(level=level, requests=count, duration=seconds * 5, warmup=level, request_timeout=60)
         result = asyncio.run(_measure(target, load, tokens))
         cpu = time.process_time() - cpu
-        with urllib.request.urlopen(f"{target.url}/truth", timeout=10) as answer:
-            truth = {entry["id"]: entry for entry in json.load(answer)}
+        with contextlib.closing(http.client.HTTPConnection(mock_server.ADDRESS, port, timeout=10)) as connection:
+            connection.request("GET", "/truth")
+            truth = {entry["id"]: entry for entry in json.load(connection.getresponse())}
     outcome = compare_with_truth(result.records, truth, tokens)
     outcome.update(concurrency=level, cpu_seconds=round(cpu, 3))
     outcome["configured"] = {"ttft": settings.ttft, "itl": settings.itl, "jitter": settings.jitter, "tokens": tokens}
@@ -66,7 +67,7 @@ def calibrate(
 def _trouble_told() -> Iterator[None]:
     try:
         yield
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, http.client.HTTPException) as error:
         raise LlmdError(
             "This client could not be calibrated.",
             code="CALIBRATION_FAILED",
@@ -94,21 +95,21 @@ def compare_with_truth(
         return {"requests": 0, "errors": {}, "counts_exact": False, "output_tokens_per_second": None}
     columns: dict[str, tuple[list[float], list[float]]] = {
         "ttft": (
-            [record.first - record.sent for record, _ in pairs if record.first is not None],
-            [entry["first"] - entry["received"] for _, entry in pairs],
+            [record.first - record.sent for record, _unused in pairs if record.first is not None],
+            [entry["first"] - entry["received"] for _unused, entry in pairs],
         ),
         "itl": (
-            [record.itl or 0.0 for record, _ in pairs],
-            [(entry["last"] - entry["first"]) / max(1, entry["tokens"] - 1) for _, entry in pairs],
+            [record.itl or 0.0 for record, _unused in pairs],
+            [(entry["last"] - entry["first"]) / max(1, entry["tokens"] - 1) for _unused, entry in pairs],
         ),
     }
     errors = {name: _errors(measured, true) for name, (measured, true) in columns.items()}
-    ours = _rate([(record.sent, record.last or 0.0, record.output_tokens) for record, _ in pairs])
-    theirs = _rate([(entry["received"], entry["last"], entry["tokens"]) for _, entry in pairs])
+    ours = _rate([(record.sent, record.last or 0.0, record.output_tokens) for record, _unused in pairs])
+    theirs = _rate([(entry["received"], entry["last"], entry["tokens"]) for _unused, entry in pairs])
     return {
         "requests": len(pairs),
         "errors": errors,
-        "counts_exact": len(pairs) == len(records) and all(record.output_tokens == tokens for record, _ in pairs),
+        "counts_exact": len(pairs) == len(records) and all(record.output_tokens == tokens for record, _unused in pairs),
         "output_tokens_per_second": {"measured": ours, "true": theirs, "relative": ours / theirs - 1},
     }
 

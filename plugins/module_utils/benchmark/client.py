@@ -8,6 +8,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.answers import Answer
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.causes import cause_of_connect
@@ -69,8 +70,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio's call."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         """asyncio's call."""
@@ -97,7 +97,8 @@ class Connection(asyncio.Protocol):
 
     def send(self, data: bytes, answer: Answer) -> asyncio.Future[None]:
         """Start a request; the future ends when the answer is finished, well or not."""
-        assert self._transport is not None
+        if self._transport is None:
+            raise RuntimeError("send() before the connection was made")
         self.used += 1
         self._answer = answer
         self._done = self._loop.create_future()
@@ -151,7 +152,7 @@ class Client:
     async def __aenter__(self) -> Client:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *_unused: object) -> None:
         for connection in list(self._all):
             connection.close()
         self._idle.clear()
@@ -206,7 +207,7 @@ class Client:
         started = self._loop.time()
         try:
             async with asyncio.timeout(min(CONNECT_TIMEOUT, self.load.request_timeout)):
-                _, connection = await self._loop.create_connection(
+                _unused, connection = await self._loop.create_connection(
                     lambda: Connection(self._inbox, self._loop, self._forget),
                     self.target.host,
                     self.target.port,

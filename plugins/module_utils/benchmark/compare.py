@@ -135,7 +135,7 @@ def difference(
 
 def blocks_of(records: Sequence[Record], name: str, groups: int) -> list[list[list[float]]]:
     """Values of complete answers by group (four blocks each) and block."""
-    groups_found: list[dict[int, list[float]]] = [{} for _ in range(groups)]
+    groups_found: list[dict[int, list[float]]] = [{} for _unused in range(groups)]
     for record in records:
         value: float | None = getattr(record, name) if record.ok else None
         if value is not None and 0 <= record.block < 4 * groups:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
 from multiprocessing.connection import Connection as Pipe
-from typing import Any
+from typing import Any, cast
 
 ADDRESS = "127.0.0.1"
 FAULTS = (
@@ -58,8 +58,7 @@ class Exchange(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio's call."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio's call."""
@@ -78,7 +77,9 @@ class Exchange(asyncio.Protocol):
         if not found:
             return
         first, *lines = head.decode("latin-1").split("\r\n")
-        fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        fields = {
+            name.strip().lower(): value.strip() for name, _unused, value in (line.partition(":") for line in lines)
+        }
         length = int(fields.get("content-length", "0"))
         if len(rest) < length:
             return
@@ -91,8 +92,8 @@ class Exchange(asyncio.Protocol):
             return
         fault = ""
         if path.startswith("/fault/"):
-            _, _, name, path = path.split("/", 3)
-            name, _, every = name.partition("@")
+            _unused, _unused, name, path = path.split("/", 3)
+            name, _unused, every = name.partition("@")
             fault = name if not every or len(self.truth) % int(every) == int(every) - 1 else ""
         asked = json.loads(body or b"{}")
         entry: dict[str, Any] = {"id": fields.get("x-request-id", ""), "received": now, "fault": fault}

@@ -42,8 +42,8 @@ def chart(title: str, across: str, up: str, series: Sequence[Series], *, zero: b
     points = [point for one in series for point in one.points]
     if not points:
         return f'<p class="none">{escape(title)}: nothing was measured.</p>'
-    ys = [y for _, y in points] + [edge for one in series for bar in one.bars for edge in bar]
-    x_low, x_high = _range([x for x, _ in points], zero=zero)
+    ys = [y for _unused, y in points] + [edge for one in series for span in one.bars for edge in span]
+    x_low, x_high = _range([x for x, _unused in points], zero=zero)
     y_low, y_high = _range(ys, zero=True)
 
     def px(x: float) -> float:
@@ -68,7 +68,7 @@ def chart(title: str, across: str, up: str, series: Sequence[Series], *, zero: b
             parts.append(_path(_steps(placed) if one.style == "steps" else placed, kind))
         if one.style in ("dots", "both"):
             parts.append(_dots(placed, kind))
-        for (x, _), (low, high) in zip(one.points, one.bars, strict=False):
+        for (x, _unused), (low, high) in zip(one.points, one.bars, strict=False):
             parts.append(f'<path d="M{px(x):.1f} {py(low):.1f}V{py(high):.1f}" class="line {kind}"/>')
     return "".join(parts) + "</svg>"
 
@@ -94,7 +94,7 @@ def forest(title: str, rows: Sequence[tuple[str, float, float, float]], unit: st
     if not rows:
         return f'<p class="none">{escape(title)}: nothing to compare.</p>'
     height = TOP + BOTTOM + ROW * len(rows)
-    reach = max(max(abs(low), abs(high), abs(value)) for _, value, low, high in rows) * 1.15 or 1.0
+    reach = max(max(abs(low), abs(high), abs(value)) for _unused, value, low, high in rows) * 1.15 or 1.0
     left, right = 150, 132
 
     def px(value: float) -> float:

@@ -180,7 +180,7 @@ def _results(results: Sequence[Mapping[str, Any]]) -> str:
     return (
         f"<h2>Results</h2>{_table(heads, rows)}"
         "<p><small>Small: 95 % interval. In an open loop latencies count from the intended send time. "
-        "“not told”: see the reason when pointing at it.</small></p>"
+        "&ldquo;not told&rdquo;: see the reason when pointing at it.</small></p>"
     )
 
 
@@ -213,7 +213,7 @@ def _own(results: Sequence[Mapping[str, Any]], engine: Mapping[str, Any] | None)
         for name, value in one.get("own", {}).items():
             if value is None:
                 continue
-            path, _, part = name.partition(".")
+            path, _unused, part = name.partition(".")
             ours = one["latency"][path][part].get("value") if part else one[path].get("value")
             scale, unit = (1000, "ms") if part else (1, "tokens/s")
             rows.append(
@@ -289,11 +289,11 @@ def _plots(outcome: Outcome) -> list[str]:
         ]
         gaps = [record.itl * 1000 for record in good if record.itl is not None]
         name = name_of(result)
-        first.append(plots.Series(name, plots.cumulative([value for _, value in pairs]), style="steps"))
+        first.append(plots.Series(name, plots.cumulative([value for _unused, value in pairs]), style="steps"))
         between.append(plots.Series(name, plots.cumulative(gaps), style="steps"))
         over_time.append(plots.Series(name, pairs, style="dots"))
     share = "share of requests"
-    timed = not outcome.report.get("engine") or any(x > 0 for one in over_time for x, _ in one.points)
+    timed = not outcome.report.get("engine") or any(x > 0 for one in over_time for x, _unused in one.points)
     when = "seconds since the start" if timed else "the engine does not say when"
     drawn = [
         plots.chart("Distribution of the time to first token", "TTFT, ms", share, first),

@@ -122,7 +122,7 @@ class Run:
                 if not record.ok:
                     await self._pause(record, gate)
 
-        await self._all([worker() for _ in range(min(int(load.level), load.requests))], gate)
+        await self._all([worker() for _unused in range(min(int(load.level), load.requests))], gate)
 
     async def _open(self, gate: Gate, start: float) -> None:
         slots = asyncio.Semaphore(self.load.max_in_flight)
@@ -172,7 +172,7 @@ class Run:
         until = gate.deadline + min(DRAIN, self.load.request_timeout)
         pending = set(tasks)
         while pending and not stopper.done() and self._loop.time() < until:
-            _, pending = await asyncio.wait(
+            _unused, pending = await asyncio.wait(
                 {*pending, stopper}, timeout=until - self._loop.time(), return_when=asyncio.FIRST_COMPLETED
             )
             pending.discard(stopper)

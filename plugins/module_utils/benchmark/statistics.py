@@ -114,7 +114,7 @@ def bootstrap_difference(
     source = random.Random(f"{seed}/bootstrap")
     groups = range(len(first))
     differences = []
-    for _ in range(rounds):
+    for _unused in range(rounds):
         drawn_first: list[float] = []
         drawn_second: list[float] = []
         for group in source.choices(groups, k=len(groups)):
@@ -151,6 +151,6 @@ def bootstrap_apart(
             drawn += source.choices(part, k=len(part))
         return drawn
 
-    differences = sorted(measure(draw(first)) - measure(draw(second)) for _ in range(rounds))
+    differences = sorted(measure(draw(first)) - measure(draw(second)) for _unused in range(rounds))
     tail = (1 - CONFIDENCE) / 2
     return percentile(differences, tail), percentile(differences, 1 - tail)

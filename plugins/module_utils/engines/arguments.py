@@ -41,7 +41,7 @@ OWN: dict[str, Any] = {
     "engine": {"type": "str", "required": True, "choices": sorted(ENGINES)},
     "where": {"type": "str", "choices": ["local", "cluster"], "default": "local"},
     "timeout": {"type": "float", "default": 900},
-    "tokenizer": {"type": "str", "default": ""},
+    "tokenizer": {"type": "str", "default": "", "no_log": False},
     "venv": {"type": "path"},
     "install": {"type": "bool", "default": False},
     "python": {"type": "str", "default": ""},
@@ -54,8 +54,8 @@ OWN: dict[str, Any] = {
     "resources": {"type": "dict", "default": RESOURCES},
     "node_selector": {"type": "dict", "default": {}},
     "service_account": {"type": "str", "default": ""},
-    "hf_secret": {"type": "str", "default": ""},
-    "hf_secret_key": {"type": "str", "default": "HF_TOKEN"},
+    "hf_secret": {"type": "str", "default": "", "no_log": False},
+    "hf_secret_key": {"type": "str", "default": "HF_TOKEN", "no_log": False},
 }
 
 

@@ -81,7 +81,7 @@ def read(texts: Mapping[str, str], order: Order) -> Found:
         benchmark = document["benchmarks"][0]
         requests = benchmark["requests"]
         entries = [(state, entry) for state in STATES for entry in requests.get(state) or []]
-        begin = min((_sent(entry) for _, entry in entries), default=0.0)
+        begin = min((_sent(entry) for _unused, entry in entries), default=0.0)
         records = [_record(number, *pair, order, begin) for number, pair in enumerate(entries)]
         own = own_figures(benchmark["metrics"])
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:

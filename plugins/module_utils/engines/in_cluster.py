@@ -202,7 +202,7 @@ def _await_end(client: KubeClient, room: Room, clock: Clock, progress: Callable[
             raise problem.error(InferenceError)
         return Verdict(False, progress_of(pods[0]) if pods else "no pod yet")
 
-    job, pods, _ = wait_until(
+    job, pods, _unused = wait_until(
         observe, judge, what=f"Job {room.namespace}/{room.name}", timeout=room.timeout + GRACE, interval=1.0,
         clock=clock, progress=progress,
     )  # fmt: skip
@@ -232,9 +232,9 @@ def results(log: str) -> dict[str, str]:
     """The outputs that the runner wrote into the log, by label."""
     parts: dict[str, list[str]] = {}
     for line in log.splitlines():
-        mark, _, rest = line.partition(" ")
+        mark, _unused, rest = line.partition(" ")
         if mark == MARK:
-            label, _, text = rest.partition(" ")
+            label, _unused, text = rest.partition(" ")
             parts.setdefault(label, []).append(text)
     found = {}
     for label, texts in parts.items():

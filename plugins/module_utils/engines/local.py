@@ -19,6 +19,8 @@ from ansible_collections.llmd.gke.plugins.module_utils.engines.order import Engi
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, InferenceError
 from ansible_collections.llmd.gke.plugins.module_utils.waiting import Clock
 
+# The checks of Ansible want AnsibleModule.run_command. It knows no deadline, and cannot end a whole group of processes.
+# pylint: disable=ansible-bad-function
 MARK = "llmd-gke-installed"
 LOG = "engine.log"
 LAST_LINES = 8

@@ -31,7 +31,7 @@ class Order:
     def prompts(self, more: int = 0) -> list[tuple[str, int]]:
         """The very prompts and answer lengths that our own client would send, and ``more`` for an engine to waste."""
         workload = Workload(self.spec, self.salt)
-        questions = (workload.take().questions[0] for _ in range(self.load.requests + more))
+        questions = (workload.take().questions[0] for _unused in range(self.load.requests + more))
         return [(question.text, question.output) for question in questions]
 
 

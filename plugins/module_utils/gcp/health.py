@@ -127,7 +127,7 @@ def backend_health(session: GoogleSession, project: str, region: str, names: Ite
         answers = iter(list(workers.map(ask, questions)))
     found = []
     for name, service, asked in zip(known, services, groups, strict=True):
-        endpoints = tuple(endpoint for _ in asked for endpoint in next(answers))
+        endpoints = tuple(endpoint for _unused in asked for endpoint in next(answers))
         found.append(BackendHealth(name, endpoints, len(asked), service is not None))
     return found
 

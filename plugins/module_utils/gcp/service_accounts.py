@@ -112,7 +112,7 @@ def _get_if_enabled(session: GoogleSession, email: str) -> Json | None:
 
 
 def _email_segment(email: str) -> str:
-    name, _, domain = email.partition("@")
+    name, _unused, domain = email.partition("@")
     return f"{segment(name)}@{segment(domain)}"
 
 

@@ -19,19 +19,18 @@ def not_after(der: bytes) -> datetime.datetime:
 
     Certificate ::= SEQUENCE { tbs SEQUENCE { [0] version, serial, algorithm, issuer, validity SEQUENCE {from, to}, ...
     """
-    tag, certificate, _ = _element(der)
-    tbs_tag, fields, _ = _element(certificate)
+    tag, certificate = _element(der)[:2]
+    tbs_tag, fields = _element(certificate)[:2]
     if (tag, tbs_tag) != (SEQUENCE, SEQUENCE):
         raise ValueError("not a certificate")
-    tag, _, rest = _element(fields)
+    tag, _first, rest = _element(fields)
     skip = 3 if tag == EXPLICIT_VERSION else 2  # serial number (already taken without a version), algorithm, issuer
-    for _ in range(skip):
-        _, _, rest = _element(rest)
-    tag, validity, _ = _element(rest)
+    for _step in range(skip):
+        rest = _element(rest)[2]
+    tag, validity = _element(rest)[:2]
     if tag != SEQUENCE:
         raise ValueError("no validity where it must be")
-    _, _, rest = _element(validity)
-    tag, text, _ = _element(rest)
+    tag, text = _element(_element(validity)[2])[:2]
     forms = {UTC_TIME: "%y%m%d%H%M%SZ", GENERALIZED_TIME: "%Y%m%d%H%M%SZ"}
     if tag not in forms:
         raise ValueError("no time where it must be")

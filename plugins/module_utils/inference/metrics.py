@@ -34,7 +34,7 @@ def parse_scorers(scheduler_config: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     for group in _SCORERS.findall(scheduler_config):
         for entry in group.split(","):
-            name, _, weight = entry.strip().rpartition(":")
+            name, _unused, weight = entry.strip().rpartition(":")
             for part in name.split("/"):
                 if part.strip():
                     weights[part.strip()] = float(weight)

@@ -8,7 +8,7 @@ header and which moved the picker's own counter.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -55,6 +55,14 @@ class Result:
         return {**asdict(self), "seconds": round(self.seconds, 3)}
 
 
+def _no_picker(checks: Iterable[str]) -> ConfigurationError:
+    return ConfigurationError(
+        f"The checks {', '.join(sorted(PICKER_CHECKS & set(checks)))} need the picker.",
+        code="PICKER_NOT_GIVEN",
+        remedy="Give namespace and pool, or leave those checks out.",
+    )
+
+
 class Probe:
     """One run of checks against one endpoint."""
 
@@ -67,11 +75,7 @@ class Probe:
         progress: Callable[[str], Any] = report_progress,
     ) -> None:
         if picker is None and PICKER_CHECKS & set(plan.checks):
-            raise ConfigurationError(
-                f"The checks {', '.join(sorted(PICKER_CHECKS & set(plan.checks)))} need the picker.",
-                code="PICKER_NOT_GIVEN",
-                remedy="Give namespace and pool, or leave those checks out.",
-            )
+            raise _no_picker(plan.checks)
         self.send = send
         self.plan = plan
         self.picker = picker
@@ -203,6 +207,13 @@ class Probe:
             " picker that is down.",
         )
 
+    @property
+    def _chooser(self) -> Picker:
+        """The picker, for checks that are not made without one."""
+        if self.picker is None:
+            raise _no_picker(self.plan.checks)
+        return self.picker
+
     def _counter(self) -> float | None:
         try:
             return self.picker.count(self.plan.counter, self.plan.model) if self.picker else None
@@ -210,11 +221,10 @@ class Probe:
             return None  # said again, with its reason, by the check itself
 
     def _picker_counter(self, before: float | None) -> Result:
-        assert self.picker is not None
         if self.posts == 0:
             self._completions()
         try:
-            after = self.picker.count(self.plan.counter, self.plan.model)
+            after = self._chooser.count(self.plan.counter, self.plan.model)
         except InferenceError as error:
             return Result("picker_counter", False, f"{error.what} {error.why}", code=error.code, remedy=error.remedy)
         moved = after - (before or 0.0)
@@ -235,9 +245,8 @@ class Probe:
         )
 
     def _scorers(self) -> Result:
-        assert self.picker is not None
         try:
-            found, source = self.picker.scorers()
+            found, source = self._chooser.scorers()
         except InferenceError as error:
             return Result("scorers", False, f"{error.what} {error.why}", code=error.code, remedy=error.remedy)
         self.samples["scorers"] = found

@@ -48,7 +48,7 @@ def affinity_p(groups: Mapping[str, Sequence[str]], seed: int = 0, permutations:
     flat = [pod for pods in groups.values() for pod in pods]
     seen = agreeing_pairs(groups)
     lot, as_good = random.Random(seed), 0
-    for _ in range(permutations):
+    for _unused in range(permutations):
         lot.shuffle(flat)
         start = pairs = 0
         for size in sizes:

@@ -96,7 +96,7 @@ async def keep_asking(
             # A refusal comes at once: asking on at that pace would be an attack, not a watch.
             await asyncio.sleep(plan.pause)
 
-    await asyncio.gather(*(ask() for _ in range(plan.streams)))
+    await asyncio.gather(*(ask() for _unused in range(plan.streams)))
     watch.ended = clock()
     return watch
 
@@ -135,7 +135,7 @@ def summary(watch: Watch, wall: Callable[[], float] = time.time) -> Json:
         "refused": len(refused),
         "lost": len(lost),
         "causes": dict(Counter(record.cause or f"HTTP {record.status}" for record in (*refused, *lost))),
-        "downtime_seconds": round(sum(end - begin for begin, end, _ in breaks), 2),
+        "downtime_seconds": round(sum(end - begin for begin, end, _unused in breaks), 2),
         "outages": [
             {"at": round(begin - watch.started, 2), "seconds": round(end - begin, 2), "refused": count}
             for begin, end, count in breaks[:SHOWN]

@@ -201,7 +201,7 @@ def _wait_gone(
     def judge(seen: Seen[list[tuple[Target, Manifest]]]) -> Verdict:
         if seen.trouble or seen.value is None:
             return Verdict(False, seen.trouble)
-        return Verdict(not seen.value, "still there: " + ", ".join(target.say() for target, _ in seen.value))
+        return Verdict(not seen.value, "still there: " + ", ".join(target.say() for target, _unused in seen.value))
 
     def explain(seen: Seen[list[tuple[Target, Manifest]]]) -> WaitTimeout:
         words = [

@@ -140,7 +140,7 @@ class Deployer:
             if plan.notice:
                 self.warn(plan.notice)
         if self.helmfile is not None and not self.settings.check_mode:
-            self._apply_by_helmfile(plans)
+            self._apply_by_helmfile(plans, self.helmfile)
         else:
             self._record(plans)
             if not self.settings.check_mode:
@@ -350,16 +350,15 @@ class Deployer:
             edited = [(scaled.keep_number(self.client, target), paths) for target, paths in edited]
         drift.repair(self.client, drift.Drift(edited=edited))
 
-    def _apply_by_helmfile(self, plans: Sequence[Plan]) -> None:
-        assert self.helmfile is not None
+    def _apply_by_helmfile(self, plans: Sequence[Plan], helmfile: Helmfile) -> None:
         self._record([plan for plan in plans if plan.action in ("replace", "restore")])
         for plan in plans:
             if plan.action in ("replace", "restore"):
                 self._repair(plan)
-        wanted = self.helmfile.diff()
+        wanted = helmfile.diff()
         if wanted:
             report_progress(f"helmfile apply: {', '.join(wanted)}")
-            self.helmfile.apply()
+            helmfile.apply()
         for plan in plans:
             name = plan.release.name
             by_hand = bool(plan.drift.gone or plan.drift.edited)

@@ -60,7 +60,7 @@ def of_releases(releases: Sequence[Json]) -> list[Difference]:
 def _live(reason: str) -> Difference:
     if reason.endswith(LIVE[0]):
         return Difference(CLUSTER, reason.removesuffix(LIVE[0]), "as helm installed it", MISSING)
-    name, _, paths = reason.partition(LIVE[1])
+    name, _unused, paths = reason.partition(LIVE[1])
     return Difference(CLUSTER, name, "as helm installed it", f"changed: {paths.removesuffix(')')}")
 
 

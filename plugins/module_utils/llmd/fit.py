@@ -84,7 +84,7 @@ def gpu_of(catalogue: Mapping[str, Mapping[str, Any]], accelerator: str) -> Gpu 
     entry = catalogue.get(accelerator)
     if entry is None:
         return None
-    major, _, minor = str(entry["capability"]).partition(".")
+    major, _unused, minor = str(entry["capability"]).partition(".")
     return Gpu(str(entry["title"]), float(entry["gib"]), (int(major), int(minor or 0)))
 
 

@@ -21,6 +21,9 @@ from ansible_collections.llmd.gke.plugins.module_utils.errors import Configurati
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm_errors import explain_helm
 from ansible_collections.llmd.gke.plugins.module_utils.waiting import Clock, SystemClock, report_progress
 
+# The checks of Ansible want AnsibleModule.run_command. It knows no deadline,
+# and one that has passed is a result of its own here (rc 124).
+# pylint: disable=ansible-bad-function
 HISTORY_MAX = 5
 # what only reads, and the pauses before it is tried again while the API server stumbles
 READS = frozenset({"list", "status", "history"})

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ansible.module_utils.common.yaml import yaml_dump
 from ansible_collections.llmd.gke.plugins.module_utils.errors import HelmError
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm import HISTORY_MAX, Runner
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm_errors import explain_helm
@@ -29,7 +29,7 @@ HEADER = """\
 
 
 def _dump(document: Any) -> str:
-    return yaml.safe_dump(document, sort_keys=False, default_flow_style=False, width=120, allow_unicode=True)
+    return str(yaml_dump(document, sort_keys=False, default_flow_style=False, width=120, allow_unicode=True))
 
 
 def render_helmfile(releases: Sequence[Release], packages: Mapping[str, Path], timeout: float) -> str:

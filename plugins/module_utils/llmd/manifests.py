@@ -8,9 +8,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+from ansible.module_utils.common.yaml import yaml_dump, yaml_load_all
 
 
 @dataclass(frozen=True, order=True)
@@ -30,7 +28,7 @@ class ObjectId:
 def parse(manifest: str) -> list[dict[str, Any]]:
     """The objects of a rendered manifest (lists are flattened, empty documents dropped)."""
     objects: list[dict[str, Any]] = []
-    for document in yaml.load_all(manifest, Loader=_LOADER):
+    for document in yaml_load_all(manifest):
         if not isinstance(document, dict):
             continue
         if document.get("kind") == "List":
@@ -98,7 +96,7 @@ def readable(manifest: str, namespace: str) -> str:
     objects = by_identity(manifest, namespace)
     parts = []
     for key in sorted(objects):
-        text = yaml.safe_dump(masked(objects[key]), sort_keys=False, width=120, default_flow_style=False)
+        text = yaml_dump(masked(objects[key]), sort_keys=False, width=120, default_flow_style=False)
         parts.append(f"# {key.say()}\n{text}")
     return "---\n".join(parts)
 

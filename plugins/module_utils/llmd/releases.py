@@ -169,7 +169,7 @@ def surplus(wanted: Sequence[Release], installed: Collection[ReleaseState], fami
     others = [name.removeprefix("infra-") for name in names if name.startswith(f"infra-{family}-")]
     found = []
     for state in installed:
-        kind, _, rest = state.name.partition("-")
+        kind, _unused, rest = state.name.partition("-")
         foreign = any(rest == other or rest.startswith(f"{other}-") for other in others)
         mine = rest == family or rest.startswith(f"{family}-")
         ours = PRUNABLE.get(kind) == re.sub(VERSION_SUFFIX, "", state.chart)
@@ -225,7 +225,7 @@ def _template(document: dict[str, Any]) -> Any:
 
 def as_it_was(release: Release, installed: ReleaseState) -> dict[str, Any]:
     """An installed release in the form of the module option ``releases``: handed back, it is restored."""
-    name, _, version = _split_chart(installed.chart)
+    name, _unused, version = _split_chart(installed.chart)
     same = base_name(release.chart) == name
     return {
         "name": release.name,

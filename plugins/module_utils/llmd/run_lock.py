@@ -17,7 +17,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.kube import direct
 
 Json = dict[str, Any]
 # One request to the cluster: method, path, body; status and answer (0: no connection).
-Send = Callable[[str, str, Json | None], tuple[int, Json]]
+Send = Callable[[str, str, "Json | None"], tuple[int, Json]]
 
 RUN, RUN_BY, RUN_SINCE = "llmd-run", "llmd-run-by", "llmd-run-since"
 NOTE = "llmd.gke/holder"
@@ -208,7 +208,7 @@ def maker(labels: Mapping[str, str], now: datetime.datetime, duration: int) -> H
     begun = cluster_labels.moment_of(labels.get(RUN_SINCE))
     if not labels.get(RUN) or begun is None or begun + datetime.timedelta(seconds=duration) <= now:
         return None
-    user, _, host = labels.get(RUN_BY, "").partition("_")
+    user, _unused, host = labels.get(RUN_BY, "").partition("_")
     machine, pid, started = parts_of(labels[RUN])
     until = begun + datetime.timedelta(seconds=duration)
     return Holder(labels[RUN], user, host, machine, pid, started, since=_text(begun), until=_text(until))

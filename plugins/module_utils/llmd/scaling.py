@@ -85,9 +85,7 @@ def prepare(
     zones = _zones_without(session, found) if plan.new_nodes else []
     capacity.refuse(plan, room, headroom, zones, raise_max=asked.raise_max, project=session.project)
     outcome = Outcome(plan, room, changed=plan.raises)
-    if plan.raises and not check_mode:
-        assert room.limits is not None
-        assert plan.pool_max is not None
+    if plan.raises and plan.pool_max is not None and room.limits is not None and not check_mode:
         for change in pool_updates.changes(Pool(asked.pool, autoscaling=(room.limits[0], plan.pool_max)), found):
             done = node_pools.apply(session, where, asked.pool, change, timeout=timeout)
             outcome.operations.append(done.as_result())

@@ -185,7 +185,7 @@ def test_the_short_way_takes_the_same_as_the_long_one(
     found = []
     for short in (True, False):
         if not short:
-            monkeypatch.setattr(Answer, "_same_shape", lambda self, now, data: False)
+            monkeypatch.setattr(Answer, "_same_shape", lambda self, now, data, *shape: False)
         mine = record(sent=0.0, first=None, last=None, end=0.0, output_tokens=0, pieces=0, status=0, prompt_tokens=None)
         answer = Answer(mine, keep_text=True)
         for when, data in enumerate(arrivals):
@@ -205,6 +205,6 @@ def test_most_chunks_go_the_short_way_and_a_wrong_size_does_not(
     for number, data in enumerate([HEAD, *(token(f"w{n}") for n in range(50))]):
         answer.take(float(number), data)
     assert (answer.record.pieces, answer.record.last, len(parsed)) == (50, 50.0, 1)
-    size, _, rest = token("again").partition(b"\r\n")
+    size, _unused, rest = token("again").partition(b"\r\n")
     answer.take(60.0, b"%x\r\n%s" % (int(size, 16) - 9, rest))
     assert (answer.record.last, answer.record.cause) == (50.0, "protocol")

@@ -49,7 +49,7 @@ def test_failures_do_not_count_as_latencies_but_as_failures(record: Make) -> Non
         record(cause="unavailable", detail="HTTP 503: later", first=None, last=None, end=0.1),
         record(cause="disconnected", detail="closed", last=0.25, end=0.25),
     ]
-    summary = metrics.summarise(result([record(intended=0.0) for _ in range(7)] + bad))
+    summary = metrics.summarise(result([record(intended=0.0) for _unused in range(7)] + bad))
     assert summary["requests"]["ok"] == 7
     assert summary["latency"]["ttft"]["count"] == 7
     assert summary["success"]["value"] == pytest.approx(0.7)

@@ -44,8 +44,8 @@ def test_ranks_of_many_values_do_not_underflow() -> None:
 def test_the_interval_of_a_quantile_covers_it() -> None:
     source = random.Random(1)
     hits = 0
-    for _ in range(400):
-        values = sorted(source.expovariate(1.0) for _ in range(60))
+    for _unused in range(400):
+        values = sorted(source.expovariate(1.0) for _unused in range(60))
         low, high = statistics.quantile_ranks(60, 0.9) or (1, 60)
         hits += values[low - 1] <= 2.302585 <= values[high - 1]
     assert hits / 400 >= 0.94
@@ -68,10 +68,10 @@ def test_mean_by_student() -> None:
 def drifting(source: random.Random, shift: float) -> tuple[list[list[list[float]]], list[list[list[float]]]]:
     """Six groups of blocks under a drift that is larger than the difference."""
     first, second = [], []
-    for _ in range(6):
+    for _unused in range(6):
         level = source.gauss(1.0, 0.3)
-        first.append([[level + shift + source.gauss(0, 0.05) for _ in range(8)] for _ in range(2)])
-        second.append([[level + source.gauss(0, 0.05) for _ in range(8)] for _ in range(2)])
+        first.append([[level + shift + source.gauss(0, 0.05) for _unused in range(8)] for _unused in range(2)])
+        second.append([[level + source.gauss(0, 0.05) for _unused in range(8)] for _unused in range(2)])
     return first, second
 
 

@@ -14,7 +14,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.errors import Configurati
 
 def bodies(spec: Spec, count: int, salt: str = "") -> list[dict[str, object]]:
     workload = Workload(spec, salt)
-    return [json.loads(workload.take().outgoing.body) for _ in range(count)]
+    return [json.loads(workload.take().outgoing.body) for _unused in range(count)]
 
 
 def test_a_request_streams_and_asks_for_usage() -> None:
@@ -82,7 +82,7 @@ def test_a_conversation_carries_the_answers_on() -> None:
 )
 def test_sampled_lengths(length: Length, low: int, high: int, mean: float) -> None:
     source = random.Random(1)
-    values = [length.sample(source) for _ in range(4000)]
+    values = [length.sample(source) for _unused in range(4000)]
     assert low <= min(values) <= max(values) <= high
     assert sum(values) / len(values) == pytest.approx(mean, rel=0.04)
 
@@ -131,7 +131,7 @@ def test_a_bad_file_is_refused_with_its_name(tmp_path: Path, text: str) -> None:
 def test_a_data_set_is_shared_out_and_wraps() -> None:
     spec = Spec("m", kind="dataset", dataset=[[Question(str(number), 1)] for number in range(10)])
     sides = [Workload(spec, "", (side, 2)) for side in (0, 1)]
-    asked = [[json.loads(side.take().outgoing.body)["prompt"] for _ in range(5)] for side in sides]
+    asked = [[json.loads(side.take().outgoing.body)["prompt"] for _unused in range(5)] for side in sides]
     assert set(asked[0]) | set(asked[1]) == {str(number) for number in range(10)}
     assert sides[0].wraps == 0
     sides[0].take()

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[3]
 ROW = re.compile(r"^\| .+ \| .+ \| `([A-Z0-9_]+)` \| (planted|shown) \|$", re.M)
 
@@ -21,6 +23,11 @@ def faults() -> set[str]:
     return set(module.FAULTS)
 
 
+needs_the_proofs = pytest.mark.skipif(
+    not (ROOT / "tests/sandbox").is_dir(), reason="the built archive holds no sandbox tests"
+)
+
+
 def planted() -> set[str]:
     """Codes that the worker of the sandbox test expects."""
     text = (ROOT / "tests/sandbox/diagnose_worker.py").read_text(encoding="utf-8")
@@ -30,6 +37,7 @@ def planted() -> set[str]:
     }
 
 
+@needs_the_proofs
 def test_every_row_has_its_proof() -> None:
     rows = ROW.findall((ROOT / "docs/diagnosis.md").read_text(encoding="utf-8"))
     assert len(rows) == len({code for code, _proof in rows}) > 60
@@ -37,6 +45,7 @@ def test_every_row_has_its_proof() -> None:
     assert {code for code, proof in rows if proof == "shown"} - faults() == set()
 
 
+@needs_the_proofs
 def test_every_planted_symptom_has_a_row() -> None:
     rows = {code for code, _proof in ROW.findall((ROOT / "docs/diagnosis.md").read_text(encoding="utf-8"))}
     names = {name for name in planted() if name.startswith(("LLMD_", "K8S_", "REPOSITORY", "KUBECONFIG"))}

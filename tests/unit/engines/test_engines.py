@@ -122,7 +122,7 @@ def test_what_an_engine_cannot_do_is_refused(name: str) -> None:
 def test_the_same_prompts_as_our_own_client_would_send() -> None:
     one, other = vllm_bench.recipe(order()), guidellm.recipe(order())
     prompts = [[json.loads(line)["prompt"] for line in r.files["prompts.jsonl"].splitlines()] for r in (one, other)]
-    assert prompts[0] == prompts[1][:2] == [text for text, _ in order().prompts()]
+    assert prompts[0] == prompts[1][:2] == [text for text, _unused in order().prompts()]
     assert len(prompts[0]) == 2
     assert len(prompts[1]) > 2  # a data set that runs out ends guidellm early
 

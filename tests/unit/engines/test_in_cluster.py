@@ -72,7 +72,7 @@ def left(api: Any) -> set[str]:
 
 
 def test_outputs_come_through_the_log_and_nothing_is_left(cluster: Any, tmp_path: Path) -> None:
-    api, _ = cluster
+    api, _unused = cluster
     recipe = Recipe(RECIPE.command, RECIPE.files, RECIPE.outputs, drop=("texts",))
     api.texts[POD + "/log"] = "said by the tool\n" + log(tmp_path, recipe)
     assert json.loads(run(cluster, recipe)["result"]) == {"a": 1}
@@ -93,7 +93,7 @@ def test_what_is_made_is_bounded_owned_and_ours() -> None:
 
 
 def test_a_secret_is_in_no_config_map(cluster: Any, tmp_path: Path) -> None:
-    api, _ = cluster
+    api, _unused = cluster
     api.texts[POD + "/log"] = log(tmp_path)
     secret = Recipe(("tool",), {"in.json": "sk-1"}, {"result": f"{OUT}/r.json"}, secrets={"OPENAI_API_KEY": "sk-1"})
     run(cluster, secret)
@@ -108,7 +108,7 @@ def test_a_secret_is_in_no_config_map(cluster: Any, tmp_path: Path) -> None:
     ("reason", "code"), [("BackoffLimitExceeded", "ENGINE_FAILED"), ("DeadlineExceeded", "ENGINE_TIMEOUT")]
 )
 def test_a_job_that_fails_tells_its_last_words(cluster: Any, tmp_path: Path, reason: str, code: str) -> None:
-    api, _ = cluster
+    api, _unused = cluster
     api.end, api.reason = "Failed", reason
     api.texts[POD + "/log"] = "ValueError: no such model\n" + log(tmp_path)
     with pytest.raises(LlmdError) as caught:
@@ -131,7 +131,7 @@ def test_an_image_that_cannot_be_had_ends_the_wait_early(cluster: Any) -> None:
 
 
 def test_what_is_not_ours_is_left_alone(cluster: Any) -> None:
-    api, _ = cluster
+    api, _unused = cluster
     api.put(CONFIG, {"metadata": {"labels": {"app": "theirs"}}, "data": {"x": "y"}})
     with pytest.raises(LlmdError) as caught:
         run(cluster)

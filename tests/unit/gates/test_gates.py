@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gates import molecule, mutants, mutation, running, stamps, workflows
+from gates import ansible_test, molecule, mutants, mutation, running, site, stamps, workflows
 from gates.checks import CHECKS, SHIPPED, shell_scripts
 from gates.running import Check, GateError, Tools
 from sandbox.paths import REPOSITORY, Paths
@@ -186,3 +186,33 @@ def test_a_scenario_that_matches_no_host_fails() -> None:
     configuration = yaml.safe_load((molecule.SCENARIOS / "config.yml").read_text())
     assert configuration["ansible"]["env"]["ANSIBLE_HOST_PATTERN_MISMATCH"] == "error"
     assert configuration["shared_state"] is True
+
+
+# --- ansible-test -----------------------------------------------------------------------------------------------------
+
+
+def test_of_a_failed_ansible_test_only_the_findings_are_shown() -> None:
+    said = "Running sanity test\nCollecting pip\nERROR: plugins/a.py:1:1: no-assert\nRunning sanity test"
+    assert ansible_test.findings(said) == "ERROR: plugins/a.py:1:1: no-assert"
+    assert ansible_test.findings("it died\nwithout a word") == "it died\nwithout a word"
+
+
+# --- the site ---------------------------------------------------------------------------------------------------------
+
+
+def test_links_stay_on_the_site_where_the_page_is_there_and_go_to_the_repository_elsewhere() -> None:
+    page = "[a](../README.md#x) [b](../roles/) [c](#y) [d](https://e.example)\n```\n[e](../gone.md)\n```\n"
+    made = site.with_links(page, "docs/page.md", ["README.md"], "https://git.example/r")
+    assert made == page.replace("(../roles/)", "(https://git.example/r/blob/main/roles)")
+
+
+def test_the_site_has_every_guide_and_every_role() -> None:
+    names = site.pages(REPOSITORY)
+    assert names[0] == "README.md"
+    assert len(names) == len(set(names))
+    assert {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "docs").rglob("*.md")} <= set(names)
+    index = site.index(names)
+    for role in (path.name for path in (REPOSITORY / "roles").iterdir()):
+        if (REPOSITORY / "roles" / role / "README.md").is_file():
+            assert f"roles/{role}/README\n" in index
+    assert "collections/llmd/gke/index" in index

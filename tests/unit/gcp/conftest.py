@@ -156,7 +156,7 @@ def run_module(
 
     # Inside pytest Ansible takes this process for a controller and would show warnings instead of returning them.
     warned: list[str] = []
-    monkeypatch.setattr(AnsibleModule, "warn", lambda self, warning, **_: warned.append(warning))
+    monkeypatch.setattr(AnsibleModule, "warn", lambda self, warning, **_unused: warned.append(warning))
 
     def run(name: str, /, *, check: bool = False, **options: Any) -> dict[str, Any]:
         module = importlib.import_module(f"ansible_collections.llmd.gke.plugins.modules.{name}")

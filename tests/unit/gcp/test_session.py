@@ -186,7 +186,7 @@ def test_a_cut_answer_is_asked_for_again(google: Any) -> None:
 
 def test_no_exchange_outlives_the_deadline_by_much(google: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
-    monkeypatch.setattr(google, "send", lambda *_args, timeout, **_: seen.append(timeout) or Reply(200, "{}"))
+    monkeypatch.setattr(google, "send", lambda *_args, timeout, **_unused: seen.append(timeout) or Reply(200, "{}"))
     session = google.session(deadline=20)
     session.call(*GET)
     google.clock.sleep(30)

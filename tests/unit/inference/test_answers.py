@@ -105,7 +105,7 @@ def test_the_real_pickers_error_answers_are_all_recognised() -> None:
     for section in (RECORDED / "endpoint-picker/answers.md").read_text().split("\n## ")[1:]:
         match = re.search(r"HTTP/1\.1 (\d+)", section)
         assert match is not None
-        head, _, body = section.partition("\n\n")
+        head, _unused, body = section.partition("\n\n")
         cause = explain_answer(Answer(int(match[1]), body=body.strip().encode()))
         if int(match[1]) != 200:
             assert cause is not None

@@ -22,7 +22,9 @@ def make(folder: Path, *words: str) -> tuple[bytes, datetime.datetime]:
         ["openssl", "req", "-x509", "-nodes", "-subj", "/CN=x", "-keyout", str(folder / "k.pem"), "-out", path, *words],
         check=True, capture_output=True,
     )  # fmt: skip
-    told = subprocess.run(["openssl", "x509", "-in", path, "-noout", "-enddate"], capture_output=True, text=True).stdout
+    told = subprocess.run(
+        ["openssl", "x509", "-in", path, "-noout", "-enddate"], capture_output=True, text=True, check=True
+    ).stdout
     end = datetime.datetime.strptime(told.strip().removeprefix("notAfter="), "%b %d %H:%M:%S %Y %Z")
     return ssl.PEM_cert_to_DER_cert(Path(path).read_text()), end.replace(tzinfo=datetime.UTC)
 
@@ -37,7 +39,7 @@ def test_the_end_is_what_openssl_says(tmp_path: Path, days: str, kind: list[str]
 
 @needs_openssl
 def test_what_is_cut_off_or_something_else_is_refused(tmp_path: Path) -> None:
-    der, _ = make(tmp_path, "-days", "2", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+    der, _unused = make(tmp_path, "-days", "2", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
     for broken in (b"", b"\x30", der[:40], b"\x04" + der[1:], b"\x30\x03\x30\x01\x00"):
         with pytest.raises(ValueError, match=r"cut off|certificate|must be"):
             not_after(broken)

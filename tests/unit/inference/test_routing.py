@@ -148,7 +148,7 @@ class FakeLoad:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def __call__(self, pool: Pool, pod: str, *_: Any) -> FakeLoad:
+    def __call__(self, pool: Pool, pod: str, *_unused: Any) -> FakeLoad:
         self.pod = pod
         self.alive, self.sent, self.failed, self.error = True, 16, 0, ""
         return self
@@ -157,7 +157,7 @@ class FakeLoad:
         self.world.loaded = self.pod
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         self.world.loaded = ""
 
     def visible(self) -> bool:
@@ -184,7 +184,7 @@ def prove(api: Any, fakes: Any, client: Any, clock: Any, monkeypatch: pytest.Mon
             pods,
             witness,
             clock,
-            lambda _: None,
+            lambda _unused: None,
             count,
         )
         return {claim.name: claim for claim in proof.run()}, witness
@@ -224,14 +224,14 @@ def test_a_healthy_picker_is_believed(prove: Any, header: bool) -> None:
     ],
 )
 def test_a_broken_picker_is_not(prove: Any, choose: Any, missing: set[str], code: str) -> None:
-    claims, _ = prove(choose)
+    claims, _unused = prove(choose)
     assert {name for name, claim in claims.items() if not claim.ok} == missing
     assert next(claim.code for claim in claims.values() if not claim.ok) == code
     assert all(claim.p_value > 0.01 for claim in claims.values() if not claim.ok)
 
 
 def test_lost_answers_are_named(prove: Any) -> None:
-    claims, _ = prove(lambda world, text: "" if world.lot.random() < 0.3 else at_random(world, text))
+    claims, _unused = prove(lambda world, text: "" if world.lot.random() < 0.3 else at_random(world, text))
     assert claims["answers"].code == "ROUTING_ANSWERS_MISSING"
     assert claims["answers"].numbers["lost"]["NO_HEALTHY_UPSTREAM"] > 10
 
@@ -262,7 +262,14 @@ def test_a_killed_pod_is_followed_by_others(api: Any, fakes: Any, client: Any, c
         return world.send(method, path, document, timeout)
 
     disruption = Disruption(
-        send, Plan("m", run="fixed", header="x-went-into-resp-headers"), pool, None, "x-pod", 60, clock, lambda _: None
+        send,
+        Plan("m", run="fixed", header="x-went-into-resp-headers"),
+        pool,
+        None,
+        "x-pod",
+        60,
+        clock,
+        lambda _unused: None,
     )  # type: ignore[arg-type]
     claim = disruption.kill_pod()
     assert claim.ok, claim.detail

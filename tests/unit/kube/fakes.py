@@ -35,7 +35,7 @@ class FakeClock:
         self.time += seconds
         due = [plan for plan in self.plans if plan[0] <= self.time]
         self.plans = [plan for plan in self.plans if plan[0] > self.time]
-        for _, action in due:
+        for _unused, action in due:
             action()
 
 

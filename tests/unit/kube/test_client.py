@@ -87,7 +87,7 @@ def test_reads_survive_a_server_that_throttles_or_restarts(api: Any, fakes: Any,
     api.trouble = [fakes.Refusal(status, "busy") for status in (429, 500, 503)]
     assert client.objects(POD, "llm-d") == []
     assert clock.now() - 1000 == 0.5 + 1 + 2
-    api.trouble = [fakes.Refusal(500, "busy") for _ in range(20)]
+    api.trouble = [fakes.Refusal(500, "busy") for _unused in range(20)]
     with pytest.raises(ApiProblem):
         client.get(GATEWAY, "g", "llm-d")
     assert clock.now() - 1000 <= 3.5 + 20

@@ -173,7 +173,7 @@ def test_check_mode_predicts_and_touches_nothing(run: Any, helm: FakeHelm, tmp_p
 
 
 def test_check_mode_without_a_cluster_predicts_an_installation(run: Any, helm: FakeHelm) -> None:
-    helm.do_list = lambda *_: (_ for _ in ()).throw(AssertionError)  # type: ignore[method-assign,assignment,return-value]
+    helm.do_list = lambda *_unused: (_unused for _unused in ()).throw(AssertionError)  # type: ignore[method-assign,assignment,return-value]
     helm.failures["list --namespace"] = "Error: Kubernetes cluster unreachable: connection refused"
     report = run(releases(), use_client=False, check_mode=True)
     assert set(actions(report).values()) == {"install"}
@@ -298,7 +298,7 @@ def test_a_failure_keeps_what_was_done_and_the_rerun_finishes(run: Any, helm: Fa
 
 def test_an_api_server_that_stumbles_is_asked_again_by_helm(helm: FakeHelm, clock: Any, tmp_path: Path) -> None:
     answers = [Completed(1, "", "Error: the server is currently unable to handle the request")] * 2
-    wrapped = Helm("helm", lambda *_: answers.pop(0) if answers else Completed(0, "[]"), {}, clock=clock)
+    wrapped = Helm("helm", lambda *_unused: answers.pop(0) if answers else Completed(0, "[]"), {}, clock=clock)
     assert wrapped.releases("llm-d", ["gaie"]) == {}
     assert clock.now() - 1000 == 3
     answers = [Completed(1, "", "Error: etcdserver: request timed out")]
@@ -317,7 +317,7 @@ def test_an_api_server_that_stumbles_is_asked_again_by_helm(helm: FakeHelm, cloc
     ],
 )
 def test_a_chart_source_that_does_not_answer_is_not_taken_for_the_cluster(words: str, tmp_path: Path) -> None:
-    wrapped = Helm("helm", lambda *_: Completed(1, "", words), {})
+    wrapped = Helm("helm", lambda *_unused: Completed(1, "", words), {})
     with pytest.raises(LlmdError) as caught:
         wrapped.pull("x", "1.0.0", "https://x/", tmp_path)
     assert caught.value.code == "HELM_CHART_NOT_FOUND"

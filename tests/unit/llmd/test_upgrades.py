@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ def release(action: str = "upgrade", restarted: list[str] | None = None, name: s
 
 
 def plan(
-    *releases: dict[str, Any], nodes: list[GpuNode] = FULL, replicas: int = 1, **more: Any
+    *releases: dict[str, Any], nodes: Sequence[GpuNode] = tuple(FULL), replicas: int = 1, **more: Any
 ) -> upgrades.UpgradePlan:
     servers = [Server(MS, replicas, 1, 42.0)]
     previous = more.pop("previous", [{"name": "ms-pattern1"}])

@@ -43,7 +43,7 @@ def overshoot(interval: float, at: float) -> float:
         clock.time += LOOK_SECONDS
         return seen
 
-    wait_until(look, lambda done: Verdict(done), what="it", timeout=600, interval=interval, clock=clock)
+    wait_until(look, Verdict, what="it", timeout=600, interval=interval, clock=clock)
     return clock.time - at
 
 

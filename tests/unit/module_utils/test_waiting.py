@@ -52,12 +52,12 @@ def test_the_last_look_happens_at_the_deadline() -> None:
     with pytest.raises(WaitTimeout) as caught:
         wait_until(
             lambda: looks.append(clock.now()),
-            lambda _: Verdict(False, "no"),
+            lambda _unused: Verdict(False, "no"),
             what="never",
             timeout=5,
             interval=2,
             clock=clock,
-            progress=lambda _: None,
+            progress=lambda _unused: None,
         )
     assert looks == [0, 2, 4, 5]
     assert caught.value.code == "WAIT_TIMEOUT"
@@ -69,17 +69,17 @@ def test_explain_makes_the_error_from_what_was_last_seen() -> None:
     with pytest.raises(WaitTimeout, match="GATEWAY_NOT_PROGRAMMED: saw 7"):
         wait_until(
             lambda: 7,
-            lambda _: Verdict(False),
+            lambda _unused: Verdict(False),
             what="x",
             timeout=0,
             clock=FakeClock(),
             explain=lambda seen: WaitTimeout(f"saw {seen}", code="GATEWAY_NOT_PROGRAMMED"),
-            progress=lambda _: None,
+            progress=lambda _unused: None,
         )
 
 
 def test_a_judge_may_end_early() -> None:
-    def judge(_: int) -> Verdict:
+    def judge(_unused: int) -> Verdict:
         raise LlmdError("hopeless", code="X")
 
     clock = FakeClock()

@@ -86,7 +86,7 @@ def test_links_lead_somewhere(document: Path) -> None:
     for target in LINK.findall(text_of(document)):
         if re.match(r"[a-z]+:", target):
             continue
-        name, _, anchor = target.partition("#")
+        name, _unused, anchor = target.partition("#")
         path = (document.parent / name).resolve() if name else document
         if path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[:1] in {(part,) for part in LEFT_OUT}:
             continue

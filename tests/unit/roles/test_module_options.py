@@ -45,7 +45,7 @@ def options_of(name: str) -> set[str]:
     text = yaml.safe_load(importlib.import_module(f"{base}.modules.{name}").DOCUMENTATION)
     known = set(text.get("options") or {})
     for fragment in text.get("extends_documentation_fragment") or []:
-        package, _, part = fragment.rpartition(".")
+        package, _unused, part = fragment.rpartition(".")
         if package == "llmd.gke":
             module, attribute = part, "DOCUMENTATION"
             holder = importlib.import_module(f"{base}.doc_fragments.{module}").ModuleDocFragment

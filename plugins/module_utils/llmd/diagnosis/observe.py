@@ -105,7 +105,7 @@ class Pass:
             reads.update(read_cluster.second_reads(self.client, self.seen))
         reads.update(self._requests())
         for name, value in self._read(reads, 1.0).items():
-            kind, _, pod = name.partition("/")
+            kind, _unused, pod = name.partition("/")
             if kind == "log":
                 cluster.logs[pod] = value
             elif kind == "metrics":

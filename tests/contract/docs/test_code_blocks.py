@@ -1,0 +1,184 @@
+"""Every command and every example in the README and the guides is one that works, as far as that can be said here.
+
+Playbooks are looked at by Ansible itself, with the options that the document gives (--syntax-check, in a copy of the
+layout of a checkout); copies are made; targets are asked for with ``make --dry-run``; charts are compared with the
+profile; variables go through the roles' own specifications. What only a real project, an AWX or a package index can
+show has a reason in ``ELSEWHERE``. A command of a kind that is not known here fails: it needs a way to be tried.
+
+What a deployment must be there for is run on one: tests/sandbox/test_pattern1.py runs the blocks of ``ON_THE_SANDBOX``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from gates import molecule
+from tests.documents import ON_THE_SANDBOX, REPOSITORY, Block, all_blocks
+
+PLAYBOOK = shutil.which("ansible-playbook")
+pytestmark = pytest.mark.skipif(PLAYBOOK is None, reason="ansible-playbook is not on PATH: run `make contract`")
+
+# Where nothing is tried here but the shell's own look at it, and why.
+ELSEWHERE = {
+    "gcloud": "asks Google",
+    "export": "a setting of the reader's shell",
+    "read": "asks the reader",
+    "printf": "feeds gcloud",
+}
+
+
+def shell_blocks() -> list[Block]:
+    found = [block for block in all_blocks() if block.is_shell]
+    assert len(found) > 15
+    return found
+
+
+def examples() -> list[tuple[Path, Any]]:
+    return [(block.document, yaml.safe_load(block.text)) for block in all_blocks() if block.language == "yaml"]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Laid out as a checkout; only inventories are a copy, for documents make new ones there."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for path in REPOSITORY.iterdir():
+        if path.name not in ("inventories", ".git"):
+            (folder / path.name).symlink_to(path)
+    shutil.copytree(REPOSITORY / "inventories", folder / "inventories")
+    return folder
+
+
+def run(checkout: Path, *words: str) -> str:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "LLMD_", "HF_"))}
+    environment = {**kept, "HOME": str(checkout), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCAL_TEMP": str(checkout / "tmp")}
+    done = subprocess.run(
+        words, cwd=checkout, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )  # fmt: skip
+    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+# --- one function a kind of command; each raises AssertionError -------------------------------------------------------
+
+
+def try_playbooks(commands: list[list[str]], checkout: Path) -> None:
+    """Those with the same options at once: what differs is the playbook alone."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for words in commands:
+        if "awx/apply.yml" in words and importlib.util.find_spec("ansible_collections.awx") is None:
+            continue  # modules of a collection that this Ansible does not bring; tests/unit/awx looks at the file
+        playbook = next(word for word in words if word.endswith(".yml"))
+        alike.setdefault(tuple(word for word in words if word != playbook), []).append(playbook)
+    assert alike
+    for options, playbooks in alike.items():
+        said = run(checkout, *options, *playbooks, "--syntax-check")
+        assert said.count("playbook: ") == len(playbooks), said
+        if "-i" in options:  # an inventory that the documents have told to make by then
+            assert (checkout / options[options.index("-i") + 1]).is_dir()
+
+
+def try_copy(words: list[str], checkout: Path) -> None:
+    run(checkout, *words)
+
+
+def try_make(words: list[str], checkout: Path) -> None:
+    run(checkout, "make", "--dry-run", *words[1:])
+
+
+def try_pip(words: list[str], checkout: Path) -> None:
+    pins = (REPOSITORY / "sandbox/toolchain/requirements-ansible-2.21.txt").read_text(encoding="utf-8")
+    older = (REPOSITORY / "sandbox/toolchain/requirements-ansible-2.19.txt").read_text(encoding="utf-8")
+    for package in words[2:]:
+        assert re.search(rf"^{re.escape(package)}(==|$)", pins + older, re.MULTILINE), package
+
+
+def try_helm_pull(words: list[str], checkout: Path) -> None:
+    profile = yaml.safe_load((REPOSITORY / "plugins/plugin_utils/profiles/llm-d-0.4.yml").read_text(encoding="utf-8"))
+    known = {(chart["name"], chart["version"], chart["repository"].rstrip("/")) for chart in profile["charts"].values()}
+    name, version = words[2], words[words.index("--version") + 1]
+    repository = words[words.index("--repo") + 1] if "--repo" in words else name.rpartition("/")[0]
+    assert (name.rpartition("/")[2], version, repository.rstrip("/")) in known
+
+
+def try_molecule(words: list[str], checkout: Path) -> None:
+    assert words[words.index("-s") + 1] in molecule.known()
+
+
+KINDS: dict[str, Callable[[list[str], Path], None]] = {
+    "cp": try_copy,
+    "make": try_make,
+    "pip": try_pip,
+    "helm": try_helm_pull,
+    "molecule": try_molecule,
+}
+
+
+def test_every_command_is_one_that_works(checkout: Path) -> None:
+    tried: set[tuple[str, ...]] = set()
+    wrong: list[str] = []
+    for block in shell_blocks():
+        shell = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True, check=False)
+        assert shell.returncode == 0, f"{block.document}: {shell.stderr}"
+        for words in block.commands():
+            if words[0] in (*ELSEWHERE, *ON_THE_SANDBOX) or tuple(words) in tried:
+                continue
+            tried.add(tuple(words))
+            if words[0] == "ansible-playbook":
+                continue
+            assert words[0] in KINDS, f"{block.document}: nothing here tries {words[0]!r}"
+            try:
+                KINDS[words[0]](words, checkout)
+            except AssertionError as error:
+                wrong.append(f"{block.document.relative_to(REPOSITORY)}: {error}")
+    assert not wrong, "\n".join(wrong)
+    try_playbooks([list(words) for words in sorted(tried) if words[0] == "ansible-playbook"], checkout)
+    assert {words[0] for words in tried} == {"ansible-playbook", *KINDS}, "a kind that no document uses any more"
+
+
+def test_every_example_of_a_task_or_play_is_read_by_ansible(checkout: Path) -> None:
+    plays: list[dict[str, Any]] = []
+    for _, content in examples():
+        if isinstance(content, list):
+            plays += [one for one in content if "hosts" in one or "ansible.builtin.import_playbook" in one]
+            tasks = [one for one in content if "hosts" not in one and "ansible.builtin.import_playbook" not in one]
+            if tasks:
+                plays.append({"name": "Example", "hosts": "llmd", "gather_facts": False, "tasks": tasks})
+    assert len(plays) > 20
+    # Beside the playbooks, from where the collection is found.
+    (checkout / "examples.yml").write_text(yaml.safe_dump(plays, sort_keys=False))
+    path = f"ANSIBLE_COLLECTIONS_PATH={checkout / 'playbooks/collections'}"
+    run(checkout, "env", path, "ansible-playbook", "-i", "inventories/example", "examples.yml", "--syntax-check")
+
+
+def specification() -> dict[str, Any]:
+    """The documented variables of all roles."""
+    options: dict[str, Any] = {}
+    for path in REPOSITORY.glob("roles/*/meta/argument_specs.yml"):
+        for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"].values():
+            options |= entry.get("options") or {}
+    return options
+
+
+def test_every_example_of_variables_fits_the_roles_specifications() -> None:
+    known, looked_at = specification(), 0
+    for document, content in examples():
+        if not isinstance(content, dict):
+            continue
+        assert content.keys() <= known.keys(), document
+        plain = {name: value for name, value in content.items() if "{{" not in str(value)}
+        asked = {name: {**known[name], "required": False} for name in plain}
+        assert ArgumentSpecValidator(asked).validate(plain).error_messages == [], document
+        looked_at += len(plain)
+    assert looked_at > 15

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies
 
 CLUSTER_KEYS = {"server", "certificate-authority-data"}
 
@@ -88,8 +88,14 @@ def _named(document: dict[str, Any], kind: str, content: str, name: Any) -> dict
 
 def _proxy(server: str) -> str:
     """The proxy that the environment names for this server (HTTPS_PROXY, NO_PROXY), "" for none."""
-    parts, proxies = urlsplit(server), getproxies()
-    return "" if proxy_bypass(parts.hostname or "") else proxies.get(parts.scheme, "")
+    proxy = getproxies().get(urlsplit(server).scheme, "")
+    if proxy:
+        from requests.utils import (
+            should_bypass_proxies,
+        )  # knows networks (10.0.0.0/8) in NO_PROXY, as Google's client does
+
+        return "" if should_bypass_proxies(server, no_proxy=None) else str(proxy)
+    return ""
 
 
 class DirectTransport:

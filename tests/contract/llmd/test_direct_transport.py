@@ -177,6 +177,7 @@ def test_the_environments_proxy_is_asked(server: Server, monkeypatch: pytest.Mon
     document["clusters"][0]["cluster"]["server"] = "http://cluster.example"
     client_from_params({"kubeconfig": document}).version()
     assert server.asked[-1][1] == "http://cluster.example/version"
-    monkeypatch.setenv("no_proxy", "cluster.example")
-    transport = client_from_params({"kubeconfig": document})._transport
-    assert transport._pool.proxy is None
+    document["clusters"][0]["cluster"]["server"] = "http://10.1.2.3"
+    for without in ("10.1.2.3", "10.0.0.0/8"):
+        monkeypatch.setenv("no_proxy", without)
+        assert client_from_params({"kubeconfig": document})._transport._pool.proxy is None

@@ -1,8 +1,10 @@
-"""SIGKILL of ansible-playbook at every stage boundary and inside each long wait of pattern1.yml; then again.
+"""SIGKILL of ansible-playbook at every stage boundary and inside each long wait; then the same command again.
 
-    make kill-matrix                    every point on a project of its own: an hour on an idle machine of two cores
-    make kill-matrix ARGS=--chain       one deployment that is killed at one point after the other: some minutes
+    make kill-matrix                    every point of pattern1.yml on a project of its own: an hour on two idle cores
+    make kill-matrix ARGS=--chain       one deployment whose making, pause, resume, upgrade and teardown are killed at
+                                        one point after the other: ten minutes or so
     make kill-matrix ARGS="--chain gateway"   only points whose name has this word
+    make kill-matrix ARGS="--speed 60"        Google's durations divided by this, not by 30
 
 Prints stage x result: what was seen when it was killed, and whether the same command then finished with the same end
 state and without anything made twice. Exit code 1 where one did not. Uses a sandbox of its own and takes it away.
@@ -10,21 +12,23 @@ state and without anything made twice. Exit code 1 where one did not. Uses a san
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SPEED = 30  # waits are long enough to be killed in
+OF_A_NETWORK = ("networks", "subnetworks", "firewalls", "routes")  # come with the compute API
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,67 @@ POINTS = (
     Point("verify | end", "TASK [Note the end of verify]"),
     Point("report | begin", "llmd.gke.report : Put the report together"),
 )
+# The rest of a deployment's life, in the chain only: what each playbook is given, and where it is killed.
+UPGRADE = {"llmd_confirm": "pattern1", "llmd_max_num_seqs": 48}
+LIFE: tuple[tuple[str, dict[str, Any], tuple[Point, ...]], ...] = (
+    (
+        "pause",
+        {},
+        (
+            Point("pause | its look", "llmd.gke.pause : See what there is"),
+            Point("pause | releases", "llmd.gke.llmd_helmfile : Install the releases"),
+            Point("pause | drain, wait", "  ... Requests under way"),
+            Point("pause | nodes", "llmd.gke.pause : Take the GPU nodes away"),
+            Point("pause | nodes, wait", "  ... Node pool "),
+            Point("pause | cost", "llmd.gke.pause : Say what it costs now"),
+        ),
+    ),
+    (
+        "resume",
+        {},
+        (
+            Point("resume | nodes", "llmd.gke.resume : Give the nodes back"),
+            Point("resume | nodes, wait", "  ... Node pool "),
+            Point("resume | releases", "llmd.gke.llmd_helmfile : Install the releases"),
+            Point("resume | rollout, wait", "  ... Workloads "),
+            Point("resume | backends", "llmd.gke.resume : Wait until every backend"),
+            Point("resume | completion", "llmd.gke.resume : Ask for a completion"),
+        ),
+    ),
+    (
+        "upgrade",
+        UPGRADE,
+        (
+            Point("upgrade | plan", "llmd.gke.upgrade : Decide how to go about it"),
+            Point("upgrade | watch", "llmd.gke.upgrade : Begin to watch"),
+            Point("upgrade | strategy", "llmd.gke.upgrade : Set the order"),
+            Point("upgrade | rollout, wait", "  ... Workloads "),
+            Point("upgrade | asking", "llmd.gke.upgrade : Ask for a completion"),
+        ),
+    ),
+    (
+        "teardown",
+        {"llmd_confirm": "pattern1"},
+        (
+            Point("teardown | record", "llmd.gke.teardown : Record"),
+            Point("teardown | route", "llmd.gke.teardown : Release | Delete the route"),
+            Point("teardown | load balancer, wait", "  ... Objects of the releases"),
+            Point("teardown | namespace", "llmd.gke.teardown : Release | Delete the namespace"),
+            Point("teardown | cluster", "llmd.gke.teardown : Cluster"),
+            Point("teardown | cluster, wait", "  ... Deletion of cluster"),
+            Point("teardown | scan", "llmd.gke.teardown : Scan"),
+            Point("teardown | network", "llmd.gke.teardown : Network"),
+        ),
+    ),
+)
 
 
 class Bench:
     """A sandbox of its own and ansible-playbook in it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, speed: int) -> None:
         self.home = home
+        self.speed = speed
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "GOOGLE_", "GCP_"))},
             "HOME": str(home),
@@ -83,13 +141,13 @@ class Bench:
 
     def fresh(self) -> None:
         self.cli("down")
-        self.cli("up", "--speed", str(SPEED), "--port", "0")
+        self.cli("up", "--speed", str(self.speed), "--port", "0")
 
-    def playbook(self, until: str = "") -> tuple[int, str]:
-        """Run pattern1.yml, killed with all its children as soon as ``until`` shows; (exit code, output)."""
+    def playbook(self, until: str = "", name: str = "pattern1", **variables: Any) -> tuple[int, str]:
+        """Run a playbook, killed with all its children as soon as ``until`` shows; (exit code, output)."""
         command = ["ansible-playbook", "-i", str(REPOSITORY / "inventories/sandbox")]
         child = subprocess.Popen(
-            [*command, str(REPOSITORY / "playbooks/pattern1.yml")],
+            [*command, str(REPOSITORY / f"playbooks/{name}.yml"), "-e", json.dumps(variables)],
             env=self.environment, cwd=self.home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             start_new_session=True,
         )  # fmt: skip
@@ -136,10 +194,11 @@ class Bench:
         ]
 
 
-def judge(bench: Bench, wanted: dict[str, Any], code: int, text: str) -> str:
+def judge(bench: Bench, wanted: dict[str, Any] | None, code: int, text: str) -> str:
     """What the same command after the kill came to, in words; empty where it is as it should be."""
     if code != 0:
         return f"exit code {code}: {text[-1500:]}"
+    assert wanted is not None
     found, again = bench.end_state(), bench.twice()
     different = [key for key in wanted if found[key] != wanted[key]]
     if different:
@@ -148,7 +207,7 @@ def judge(bench: Bench, wanted: dict[str, Any], code: int, text: str) -> str:
 
 
 def row(name: str, killed: str, result: str, seconds: float) -> None:
-    print(f"{name:<26} {killed:<12} {seconds:6.1f} s  {result}", flush=True)
+    print(f"{name:<30} {killed:<12} {seconds:6.1f} s  {result}", flush=True)
 
 
 def one_each(bench: Bench, points: list[Point], wanted: dict[str, Any]) -> int:
@@ -165,31 +224,62 @@ def one_each(bench: Bench, points: list[Point], wanted: dict[str, Any]) -> int:
     return wrong
 
 
-def in_a_chain(bench: Bench, points: list[Point], wanted: dict[str, Any]) -> int:
-    """One deployment, killed at every point in turn: each run goes on from where the one before it died."""
-    bench.fresh()
+def killed_in_turn(bench: Bench, points: list[Point], name: str = "pattern1", **variables: Any) -> int:
+    """One playbook, killed at every point in turn: each run goes on from where the one before it died."""
     wrong = 0
     for point in points:
         started = time.monotonic()
-        code, text = bench.playbook(point.marker)
+        code, text = bench.playbook(point.marker, name, **variables)
         if code == -signal.SIGKILL:
-            row(point.name, "killed", "went on from the kill before", time.monotonic() - started)
+            row(point.name, "killed", "the next one went on from there", time.monotonic() - started)
         elif code == 0:
             row(point.name, "not reached", "its wait was over by then; finished", time.monotonic() - started)
         else:
             wrong += 1
             row(point.name, "failed", text[-1500:], time.monotonic() - started)
+    return wrong
+
+
+def to_the_end(bench: Bench, wanted: dict[str, Any] | None, name: str = "pattern1", **variables: Any) -> int:
+    """The run after the last kill, judged. No ``wanted``: its exit code is all that there is to judge."""
     started = time.monotonic()
-    trouble = judge(bench, wanted, *bench.playbook())
-    row("and then to the end", "", trouble or "finished, same end state, nothing twice", time.monotonic() - started)
-    return wrong + bool(trouble)
+    code, text = bench.playbook("", name, **variables)
+    trouble = judge(bench, wanted, code, text) if wanted is not None or code else ""
+    said = "finished, same end state, nothing twice" if wanted is not None else "finished"
+    row(f"{name} to its end", "", trouble or said, time.monotonic() - started)
+    return int(bool(trouble))
+
+
+def in_a_chain(bench: Bench, words: list[str], wanted: dict[str, Any]) -> int:
+    """One deployment's whole life, killed at every point in turn; then nothing is left."""
+    bench.fresh()
+    wrong = killed_in_turn(bench, chosen(POINTS, words)) + to_the_end(bench, wanted)
+    for name, variables, all_points in LIFE:
+        points = chosen(all_points, words)
+        if points:
+            wrong += killed_in_turn(bench, points, name, **variables)
+            wrong += to_the_end(bench, wanted if name in ("resume", "upgrade") else None, name, **variables)
+    if chosen(LIFE[-1][2], words):
+        left = bench.control("snapshot")
+        rest = {kind: sorted(items) for kind, items in left["compute"].items() if items and kind not in OF_A_NETWORK}
+        wrong += bool(rest or left["clusters"])
+        print(f"left: {rest or 'nothing'}, clusters: {sorted(left['clusters']) or 'none'}")
+    return wrong
+
+
+def chosen(points: Sequence[Point], words: list[str]) -> list[Point]:
+    return [point for point in points if all(word in point.name for word in words)]
 
 
 def main() -> int:
-    words = [word for word in sys.argv[1:] if word != "--chain"]
-    points = [point for point in POINTS if all(word in point.name for word in words)]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chain", action="store_true")
+    parser.add_argument("--speed", type=int, default=SPEED)
+    parser.add_argument("words", nargs="*")
+    options = parser.parse_args()
+    points = chosen(POINTS, options.words)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder))
+        bench = Bench(Path(folder), options.speed)
         try:
             bench.fresh()
             code, text = bench.playbook()
@@ -198,13 +288,13 @@ def main() -> int:
                 return 1
             wanted = bench.end_state()
             parts = [sum(wanted[kind].values()) for kind in ("compute", "objects")]
-            print(f"SIGKILL of pattern1.yml at {len(points)} points, speed {SPEED}")
+            print(f"SIGKILL at speed {options.speed}, {'in a chain' if options.chain else 'each on its own'}")
             print(f"end state without a kill: {parts[0]} compute resources, {parts[1]} objects in the namespace")
-            print(f"{'point':<26} {'kill':<12} {'next run':>8}  result")
-            wrong = (in_a_chain if "--chain" in sys.argv else one_each)(bench, points, wanted)
+            print(f"{'point':<30} {'kill':<12} {'took':>8}  result")
+            wrong = in_a_chain(bench, options.words, wanted) if options.chain else one_each(bench, points, wanted)
         finally:
             bench.cli("down")
-    print(f"{wrong} of {len(points)} wrong" if wrong else "all as they should be")
+    print(f"{wrong} wrong" if wrong else "all as they should be")
     return 1 if wrong else 0
 
 

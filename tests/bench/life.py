@@ -42,6 +42,28 @@ def playbook(environment: dict[str, str], name: str, **variables: object) -> flo
     return time.monotonic() - start
 
 
+def stages(environment: dict[str, str], name: str) -> None:
+    """Where the seconds of a run went, by its own report."""
+    report = json.loads(Path(environment["HOME"], f".llmd/pattern1/report-{name}.json").read_text())
+    print("    " + ", ".join(f"{stage['name']} {stage['seconds']:.1f}" for stage in report["stages"]), flush=True)
+
+
+def life(environment: dict[str, str]) -> None:
+    """A deployment's pause, resume, upgrade and teardown."""
+    playbook(environment, "pattern1")
+    page = Path(environment["HOME"], ".llmd/pattern1/report.html")
+    show("report of a deployment, one file", page.stat().st_size / 1000, "kB", "< 300 kB")
+    for what, name, aim, variables in (
+        ("pause", "pause", "<= 30 s", {}),
+        ("resume to the first completion", "resume", "<= 60 s", {}),
+        ("upgrade on the only GPU", "upgrade", "", {"llmd_confirm": "pattern1", "llmd_max_num_seqs": 48}),
+        ("teardown to 0 left", "teardown", "", {"llmd_confirm": "pattern1"}),
+    ):
+        seconds = playbook(environment, name, **variables)
+        show(f"{what}, over Google's durations", seconds, "s", aim)
+        stages(environment, name)
+
+
 def pytest_says(test: str) -> str:
     """What a test prints of its own figures."""
     command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", test]
@@ -74,18 +96,7 @@ def main() -> int:
         sandbox(environment, "down")
         try:
             sandbox(environment, "up", "--speed", "0", "--port", "0")
-            playbook(environment, "pattern1")
-            page = Path(home, ".llmd/pattern1/report.html")
-            show("report of a deployment, one file", page.stat().st_size / 1000, "kB", "< 300 kB")
-            show("pause, over Google's durations", playbook(environment, "pause"), "s", "<= 30 s")
-            show(
-                "resume to the first completion, over Google's durations",
-                playbook(environment, "resume"),
-                "s",
-                "<= 60 s",
-            )
-            seconds = playbook(environment, "teardown", llmd_confirm="pattern1")
-            show("teardown to 0 left, over Google's durations", seconds, "s", "")
+            life(environment)
         finally:
             sandbox(environment, "down")
     return 0

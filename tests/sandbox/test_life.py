@@ -1,4 +1,7 @@
-"""The life of a deployment of its own: pause, resume, scale, and teardown with planted orphans."""
+"""The life of a deployment: scale, pause, resume, upgrade, drift, teardown with planted orphans; then all as before.
+
+The tests build on one another, in this order.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,39 @@ sys.path.insert(0, str(REPOSITORY / "tests" / "contract" / "cloud"))
 from orphan_zoo import Zoo, others, ours
 
 pytestmark = pytest.mark.sandbox
-QUESTION = json.dumps({"model": "google/gemma-2b-it", "prompt": "hi", "max_tokens": 4})
+NAMESPACE = "llm-d"
+GPU_POOL = "nvidia-t4-pool"
+MODEL = "google/gemma-2b-it"
+PROJECT = "projects/llmd-sandbox"
+SERVICES = [f"{name}.googleapis.com" for name in
+            ("compute", "container", "networkservices", "monitoring", "cloudresourcemanager")]  # fmt: skip
+QUESTION = json.dumps({"model": MODEL, "prompt": "hi", "max_tokens": 4})
+OUT_OF_MEMORY = {"llmd_gpu_memory_utilization": 0.90, "llmd_max_model_len": 4096, "llmd_max_num_seqs": 256}
 
 
 @pytest.fixture(scope="module")
-def deployed(sandbox: Sandbox) -> Sandbox:
+def found(sandbox: Sandbox) -> dict[str, Any]:
+    """The emulated project before the deployment, with the APIs on: those stay on, and networks come with them."""
+    path = f"{PROJECT}/services:batchEnable"
+    answer = call(sandbox, "serviceusage", "POST", path, {"serviceIds": SERVICES})
+    wait_for("the APIs", lambda: call(sandbox, "serviceusage", "GET", answer["name"]).get("done"))
+    return sandbox.snapshot()
+
+
+@pytest.fixture(scope="module")
+def deployed(sandbox: Sandbox, found: dict[str, Any]) -> Sandbox:
     run = sandbox.playbook("playbooks/pattern1.yml")
     assert run.rc == 0, run.output[-4000:]
     return sandbox
+
+
+def call(sandbox: Sandbox, service: str, verb: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A call by somebody who does not use this collection."""
+    token = sandbox.exec("sh", "-c", 'cat "$CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"').strip()
+    url = f"http://192.0.2.10/{service}.googleapis.com/v1/{path}"
+    headers = ("-H", f"Authorization: Bearer {token}", "-H", "Content-Type: application/json")
+    sent = () if body is None else ("-d", json.dumps(body))
+    return dict(sandbox.exec_json("curl", "-sf", "-X", verb, *headers, *sent, url))
 
 
 def ask(sandbox: Sandbox) -> tuple[int, str]:
@@ -42,26 +70,6 @@ def ask(sandbox: Sandbox) -> tuple[int, str]:
 
 def existing(snapshot: dict[str, Any]) -> set[tuple[str, str]]:
     return {(kind, path) for kind, items in snapshot["compute"].items() for path in items}
-
-
-def test_a_pause_answers_503_and_its_end_restores_everything(deployed: Sandbox) -> None:
-    run = deployed.playbook("playbooks/pause.yml")
-    assert run.rc == 0, run.output[-4000:]
-    status, body = ask(deployed)
-    assert status == 503
-    assert body
-    assert deployed.playbook("playbooks/pause.yml").count("changed") == 0
-    run = deployed.playbook("playbooks/resume.yml")
-    assert run.rc == 0, run.output[-4000:]
-    assert "after the resume began" in run.output
-    assert ask(deployed)[0] == 200
-    assert deployed.playbook("playbooks/resume.yml").count("changed") == 0
-    assert deployed.playbook("playbooks/pattern1.yml").count("changed") == 0
-
-
-NAMESPACE = "llm-d"
-GPU_POOL = "nvidia-t4-pool"
-MODEL = "google/gemma-2b-it"
 
 
 def wait_for(what: str, true: Callable[[], Any], seconds: float = 240) -> Any:
@@ -146,7 +154,6 @@ def test_scaling_out_buys_nodes_and_scaling_in_loses_no_request(deployed: Sandbo
     events = kubectl(deployed, "events")["items"]
     bought = [item["message"] for item in events if item["reason"] == "TriggeredScaleUp"]
     assert any("->3 (max: 3)" in message for message in bought), bought
-    assert deployed.playbook("playbooks/scale.yml", llmd_replicas=3).count("changed") == 0
 
     three = servers(deployed)
     assert len(three) == 3
@@ -162,11 +169,145 @@ def test_scaling_out_buys_nodes_and_scaling_in_loses_no_request(deployed: Sandbo
     assert seen["lost"] == 0, seen
     assert seen["refused"] == 0, seen
     assert seen["answered"] == seen["sent"] > 9
-    # The inventory says one as well: nothing is left to do for it.
+
+
+def test_a_pause_answers_what_is_under_way_then_503_and_its_end_restores_everything(
+    deployed: Sandbox, tmp_path: Path
+) -> None:
+    with streams(deployed, tmp_path / "streams", 4, 1500) as end:
+        wait_for("requests are under way", lambda: busy(deployed, servers(deployed)[0]))
+        run = deployed.playbook("playbooks/pause.yml")
+        assert run.rc == 0, run.output[-4000:]
+        status, body = ask(deployed)
+        seen = end()
+    assert status == 503
+    assert body
+    assert gpu_nodes(deployed) == 0
+    assert seen["lost"] == 0, seen
+    assert seen["answered"] > 0
+    assert seen["refused"] > 0
+    assert deployed.playbook("playbooks/pause.yml").count("changed") == 0
+    refused = deployed.playbook("playbooks/upgrade.yml", llmd_max_num_seqs=48)
+    assert refused.rc != 0
+    assert "UPGRADE_PAUSED" in refused.output
+
+    run = deployed.playbook("playbooks/resume.yml")
+    assert run.rc == 0, run.output[-4000:]
+    assert "after the resume began" in run.output
+    assert ask(deployed)[0] == 200
+    # Nodes, limits and replicas are those of the inventory again, also after the scaling before.
     assert deployed.playbook("playbooks/pattern1.yml").count("changed") == 0
 
 
-def test_teardown_refuses_a_wrong_name_and_proves_zero(deployed: Sandbox) -> None:
+def arguments(pod: dict[str, Any]) -> list[str]:
+    return list(pod["spec"]["containers"][0]["args"])
+
+
+def google(sandbox: Sandbox, verb: str, path: str, body: dict[str, Any]) -> None:
+    """A change of the cluster by somebody who does not use this collection."""
+    place = f"{PROJECT}/locations/us-central1-a"
+    operation = call(sandbox, "container", verb, f"{place}/clusters/llm-d-cluster{path}", body)["name"]
+    wait_for(
+        f"{verb} {path}",
+        lambda: call(sandbox, "container", "GET", f"{place}/operations/{operation}")["status"] == "DONE",
+    )
+
+
+def resize(sandbox: Sandbox, size: int, *, least: int = 0) -> None:
+    """Another size of the GPU pool, and what the autoscaler must leave it; empty nodes go first."""
+    limits = {"autoscaling": {"enabled": True, "minNodeCount": least, "maxNodeCount": 3}}
+    google(sandbox, "POST", f"/nodePools/{GPU_POOL}:setAutoscaling", limits)
+    google(sandbox, "POST", f"/nodePools/{GPU_POOL}:setSize", {"nodeCount": size})
+    assert gpu_nodes(sandbox) == size
+
+
+def upgrade(sandbox: Sandbox, **variables: Any) -> tuple[Any, dict[str, Any]]:
+    run = sandbox.playbook("playbooks/upgrade.yml", upgrade_watch_tokens=1500, **variables)
+    return run, sandbox.artifact("upgrade.json")
+
+
+def test_an_upgrade_with_a_gpu_to_spare_interrupts_nothing(deployed: Sandbox) -> None:
+    resize(deployed, 2, least=2)
+    run, result = upgrade(deployed, llmd_max_num_seqs=48)
+    assert run.rc == 0, run.output[-4000:]
+    assert (result["outcome"], result["plan"]["strategy"]) == ("upgraded", "surge")
+    assert (result["traffic"]["refused"], result["traffic"]["lost"]) == (0, 0), result["traffic"]
+    assert result["traffic"]["answered"] > 0
+
+
+def test_an_upgrade_that_fails_gives_the_old_version_back(deployed: Sandbox) -> None:
+    resize(deployed, 1)
+    (before,) = servers(deployed)
+    refused = deployed.playbook("playbooks/upgrade.yml", **OUT_OF_MEMORY)
+    assert refused.rc != 0
+    assert "recreate: no GPU is free" in refused.output
+    assert "UPGRADE_NOT_CONFIRMED" in refused.output
+    assert servers(deployed)[0]["metadata"]["uid"] == before["metadata"]["uid"]
+
+    run, result = upgrade(deployed, llmd_confirm="pattern1", llmd_helmfile_failure_grace=10, **OUT_OF_MEMORY)
+    assert run.rc != 0
+    assert "UPGRADE_ROLLED_BACK" in run.output
+    assert "CUDA out of memory" in run.output
+    assert result["outcome"] == "rolled back", result
+    assert result["traffic"]["lost"] == 0, result["traffic"]
+    assert result["traffic"]["refused"] > 0
+    assert result["traffic"]["downtime_seconds"] > 0
+    assert ask(deployed)[0] == 200
+    assert gpu_nodes(deployed) == 1
+    # What serves is what served before: the arguments of the upgrade before it.
+    (after,) = servers(deployed)
+    assert arguments(after) == arguments(before)
+
+
+def test_an_upgrade_on_the_only_gpu_loses_no_accepted_request(deployed: Sandbox) -> None:
+    run, result = upgrade(deployed, llmd_confirm="pattern1", llmd_max_num_seqs=64)
+    assert run.rc == 0, run.output[-4000:]
+    assert (result["outcome"], result["plan"]["strategy"]) == ("upgraded", "recreate")
+    assert result["traffic"]["lost"] == 0, result["traffic"]
+    assert result["traffic"]["downtime_seconds"] > 0
+    assert gpu_nodes(deployed) == 1
+
+
+def test_what_somebody_changed_is_told_apart_and_put_back(deployed: Sandbox) -> None:
+    picker, server = "deployment/gaie-pattern1-epp", "deployment/ms-pattern1-llm-d-modelservice-decode"
+    (chart,) = (deployed.home / ".llmd/pattern1/helmfile/charts").glob("llm-d-infra-*.tgz")
+    deployed.exec("kubectl", "-n", NAMESPACE, "scale", server, "--replicas=0")
+    edit = {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 77}}}}
+    deployed.exec("kubectl", "-n", NAMESPACE, "patch", picker, "-p", json.dumps(edit))
+    deployed.exec("kubectl", "-n", NAMESPACE, "delete", "httproute", "--all")
+    foreign = ("--reuse-values", "--set", "gateway.annotations.team=strangers")
+    deployed.exec("helm", "-n", NAMESPACE, "upgrade", "infra-pattern1", str(chart), *foreign)
+    google(deployed, "POST", "/nodePools/default-pool:setSize", {"nodeCount": 1})
+    limits = {"autoscaling": {"enabled": True, "minNodeCount": 0, "maxNodeCount": 7}}
+    google(deployed, "POST", f"/nodePools/{GPU_POOL}:setAutoscaling", limits)
+
+    run = deployed.playbook("playbooks/drift.yml", drift_fail=True)
+    assert run.rc != 0
+    assert "DRIFT_FOUND" in run.output
+    found = {(item["layer"], item["what"]): item["found"] for item in deployed.artifact("drift.json")["differences"]}
+    words = [f"{layer} {what}: {text}" for (layer, what), text in found.items()]
+    for expected in (
+        "helm release infra-pattern1: values differ (gateway.annotations",
+        f"cluster Deployment {NAMESPACE}/ms-pattern1-llm-d-modelservice-decode: changed: spec.replicas",
+        f"cluster Deployment {NAMESPACE}/gaie-pattern1-epp: changed: spec.template.spec.terminationGracePeriodSeconds",
+        "cluster HTTPRoute llm-d-pattern1-inference-scheduling: not there",
+        "google node pool default-pool size: 1",
+    ):
+        assert any(word.startswith(expected) for word in words), (expected, words)
+    assert any(layer == "google" and text == "7" for (layer, _what), text in found.items()), words
+
+    google(deployed, "POST", "/nodePools/default-pool:setSize", {"nodeCount": 2})
+    run = deployed.playbook("playbooks/pattern1.yml")
+    assert run.rc == 0, run.output[-4000:]
+    clean = deployed.playbook("playbooks/drift.yml", drift_fail=True)
+    assert clean.rc == 0, clean.output[-4000:]
+    assert "no drift" in clean.output
+    assert deployed.artifact("drift.json")["differences"] == []
+
+
+def test_teardown_refuses_a_wrong_name_proves_zero_and_leaves_everything_as_it_was(
+    deployed: Sandbox, found: dict[str, Any]
+) -> None:
     before = existing(deployed.snapshot())
     wrong = deployed.playbook("playbooks/teardown.yml", llmd_confirm="pattern2")
     assert wrong.rc != 0
@@ -181,9 +322,8 @@ def test_teardown_refuses_a_wrong_name_and_proves_zero(deployed: Sandbox) -> Non
     deployed.exec(
         "curl", "-sf", "-H", "Content-Type: application/json", "--data", f"@{seed}", "http://192.0.2.10/control/seed"
     )
-    foreign = {(item["collection"], item["body"]["name"]) for item in zoo.resources} - {
-        (item["collection"], item["body"]["name"]) for item in zoo.resources[: len(planted)]
-    }
+    foreign = existing(deployed.snapshot()) - before - planted
+    assert len(foreign) == len(zoo.resources) - len(planted) > 30
 
     listed = deployed.playbook("playbooks/teardown.yml", llmd_confirm="pattern1")
     assert listed.rc != 0
@@ -192,9 +332,14 @@ def test_teardown_refuses_a_wrong_name_and_proves_zero(deployed: Sandbox) -> Non
     done = deployed.playbook("playbooks/teardown.yml", llmd_confirm="pattern1", teardown_delete_leftovers=True)
     assert done.rc == 0, done.output[-4000:]
     assert "0 left, 0.00 USD/h" in done.output
-    left = existing(deployed.snapshot())
-    assert not planted & left
-    assert {name for _kind, name in foreign} <= {path.rsplit("/", 1)[1] for _kind, path in left}
     assert deployed.artifact("teardown.json")["proven"]
-    again = deployed.playbook("playbooks/teardown.yml", llmd_confirm="pattern1", teardown_delete_leftovers=True)
-    assert (again.rc, again.count("changed")) == (0, 0)
+
+    left = deployed.snapshot()
+    assert foreign <= existing(left)
+    for kind, path in foreign:
+        del left["compute"][kind][path]
+    left["compute"] = {kind: items for kind, items in left["compute"].items() if items or kind in found["compute"]}
+    for snapshot in (left, found):
+        for subnet in snapshot["compute"]["subnetworks"].values():
+            subnet.pop("fingerprint", None)  # of a version: the cluster's ranges came and went again
+    assert left == found

@@ -29,7 +29,7 @@ _COPIED = ("plugins", "tests", "roles", "playbooks", "meta", "docs", "inventorie
 
 @dataclass(frozen=True)
 class Order:
-    """One mutant and the tests that should notice it: first those that name its module, then all."""
+    """One mutant and the tests that should notice it: first those that name its module, then those of its part."""
 
     file: str
     mutant: mutants.Mutant
@@ -47,6 +47,7 @@ class Tally:
 
     killed: int = 0
     survived: list[str] = field(default_factory=list)
+    trouble: list[GateError] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -66,9 +67,9 @@ def orders(only: str = "") -> list[Order]:
             rf"{re.escape(dotted)}\b|{re.escape(package)} import [^\n]*\b{module}\b|\(\s[^)]*\b{module},"
         )
         near = [test for test, text in texts.items() if pattern.search(text)]
-        # The rest of them, those of the same part of the library first.
-        part = f"{_TESTS}/{path.parent.name}/"
-        far = sorted((test for test in texts if test not in near), key=lambda test: (not test.startswith(part), test))
+        # Not all the others: that somewhere a playbook's test would fail, too, is no test of a predicate.
+        part = f"{_TESTS}/{path.relative_to(REPOSITORY / LIBRARY).parts[0]}/"
+        far = [test for test in texts if test not in near and test.startswith(part)]
         found += [Order(name, mutant, near, far) for mutant in mutants.mutants(path.read_text(encoding="utf-8"))]
     return found
 
@@ -115,37 +116,71 @@ class Worker:
         self.process.wait()
 
 
-def _serve(tools: Tools, folder: Path, todo: queue.SimpleQueue[Order], tally: Tally) -> None:
+class Soundness:
+    """That tests pass on the unchanged source, written as mutants are: else everything would look noticed.
+
+    Every set of tests is asked once, when it is first needed.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: set[frozenset[str]] = set()
+
+    def insist(self, worker: Worker, order: Order, tests: list[str]) -> None:
+        with self._lock:
+            if frozenset(tests) in self._known:
+                return
+            killed, how = worker.ask(order.file, (REPOSITORY / order.file).read_text(encoding="utf-8"), tests)
+            if how != "pytest's exit code 0" or killed:
+                raise GateError(
+                    f"These tests do not pass in a copy of the checkout without any mutant ({how}).",
+                    "make unit",
+                    details="\n".join(tests),
+                )
+            self._known.add(frozenset(tests))
+
+
+def _noticed(worker: Worker, order: Order, sound: Soundness) -> bool:
+    """Whether a test fails with the mutant: those that name its module first, then those of its part of the library."""
+    for tests in filter(None, (order.near, order.far)):
+        sound.insist(worker, order, tests)
+        if worker.ask(order.file, order.mutant.source, tests)[0]:
+            return True
+    return False
+
+
+def _serve(tools: Tools, folder: Path, todo: queue.SimpleQueue[Order], tally: Tally, sound: Soundness) -> None:
     folder.mkdir()
     worker = Worker(tools, folder)
     try:
-        while True:
+        while not tally.trouble:
             try:
                 order = todo.get_nowait()
             except queue.Empty:
                 return
-            killed = bool(order.near) and worker.ask(order.file, order.mutant.source, order.near)[0]
-            killed = killed or worker.ask(order.file, order.mutant.source, order.far)[0]
+            killed = _noticed(worker, order, sound)
             with tally.lock:
                 tally.killed += killed
                 if not killed:
                     tally.survived.append(order.title)
+    except GateError as error:
+        with tally.lock:
+            tally.trouble.append(error)
     finally:
         worker.close()
 
 
 def hunt(tools: Tools, only: str, progress: Progress) -> int:
     """Test every mutant; the survivors are printed. 0 where none survived."""
-    wanted, tally = orders(only), Tally()
+    wanted, tally, sound = orders(only), Tally(), Soundness()
     if not wanted:
         raise GateError(f"No predicate was found in a file named like {only!r}.")
     todo: queue.SimpleQueue[Order] = queue.SimpleQueue()
     for order in wanted:
         todo.put(order)
     with tempfile.TemporaryDirectory(prefix="llmd-mutants-") as folder, progress.step("mutants") as step:
-        _sound(tools, Path(folder, "sound"), wanted)
         threads = [
-            threading.Thread(target=_serve, args=(tools, Path(folder, f"w{number}"), todo, tally), daemon=True)
+            threading.Thread(target=_serve, args=(tools, Path(folder, f"w{number}"), todo, tally, sound), daemon=True)
             for number in range(os.cpu_count() or 1)
         ]
         for thread in threads:
@@ -154,23 +189,9 @@ def hunt(tools: Tools, only: str, progress: Progress) -> int:
             while thread.is_alive():
                 thread.join(1)
                 step.note = f"{tally.killed + len(tally.survived)} of {len(wanted)}, {len(tally.survived)} survived"
+    if tally.trouble:
+        raise tally.trouble[0]
     for title in sorted(tally.survived):
         print(f"survived  {title}")
     print(f"mutation: {len(wanted)} flipped conditions, {tally.killed} noticed, {len(tally.survived)} survived")
     return 0 if tally.killed == len(wanted) else 1
-
-
-def _sound(tools: Tools, folder: Path, wanted: list[Order]) -> None:
-    """The tests pass on the unchanged source, written as mutants are: else everything would look noticed."""
-    folder.mkdir()
-    worker = Worker(tools, folder)
-    try:
-        order = wanted[0]
-        source = (REPOSITORY / order.file).read_text(encoding="utf-8")
-        killed, how = worker.ask(order.file, source, [*order.near, *order.far])
-    finally:
-        worker.close()
-    if how != "pytest's exit code 0" or killed:
-        raise GateError(
-            f"The unit tests do not pass in a copy of the checkout without any mutant ({how}).", "make unit"
-        )

@@ -114,7 +114,8 @@ options:
     type: str
     default: ''
   helmfile_dir:
-    description: Folder for helmfile.yaml, values and charts. Without it they are kept nowhere.
+    description: Folder for helmfile.yaml, values and charts. Without it they are kept nowhere. Where the
+      folder had none before, as on a new control node, that they are written is no change by itself.
     type: path
   use:
     description: Which program applies the releases. V(auto) takes helmfile where it is installed together with the

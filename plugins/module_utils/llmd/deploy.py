@@ -215,10 +215,12 @@ class Deployer:
             if release.correct_health_check:
                 self._correct(release)
         texts = {f"values/{release.name}.yaml": render_values(release) for release in releases}
+        # A folder that has none yet is a new control node (a container of AWX), not another deployment.
+        counts = settings.folder is not None and (settings.folder / "helmfile.yaml").exists()
         texts["helmfile.yaml"] = render_helmfile(releases, self._packages, settings.timeout)
         for name, text in texts.items():
             if settings.folder is not None and write_if_changed(settings.folder / name, text, settings.check_mode):
-                self.report.changed = True
+                self.report.changed = self.report.changed or counts
                 self.report.files.append(str(settings.folder / name))
             write_if_changed(self.work / name, text)
 

@@ -415,6 +415,17 @@ def test_the_folder_can_be_handed_over(run: Any, tmp_path: Path) -> None:
     assert yaml.safe_load((folder / "values/infra.yaml").read_text()) == {"gateway": {"x": 1}}
 
 
+def test_a_new_control_node_is_no_change_and_other_values_in_the_files_are(run: Any, tmp_path: Path) -> None:
+    run(releases())
+    shutil.rmtree(tmp_path / "helmfile")
+    predicted = run(releases(), check_mode=True)
+    assert (predicted.changed, bool(predicted.files)) == (False, True)
+    again = run(releases())
+    assert (again.changed, bool(again.files)) == (False, True)
+    (tmp_path / "helmfile/values/infra.yaml").write_text("gateway: {x: 2}")
+    assert run(releases()).changed
+
+
 def test_no_secret_in_any_argument_and_the_file_is_private(helm: FakeHelm) -> None:
     params = {"host": "https://k", "api_key": "ya29.token", "ca_cert": "/ca"}
     with helm_access(params, {}) as access:

@@ -10,7 +10,7 @@ PATTERN ?= 1
 LEFTOVERS := .ansible .mypy_cache .pytest_cache .ruff_cache collections/ansible_collections artifacts build dist *.tar.gz
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit contract sandbox-test lint molecule coverage mutation build docs bench kill-matrix sandbox up down \
+.PHONY: help demo test unit contract sandbox-test lint molecule coverage mutation build docs permissions bench kill-matrix sandbox up down \
 	clean distclean tools environment gates
 .NOTPARALLEL:
 
@@ -49,6 +49,9 @@ build: gates ## dist/llmd-gke-VERSION.tar.gz, as Galaxy takes it
 
 docs: gates ## dist/site: guides, modules, plugins and roles as a site (ARGS="--output FOLDER")
 	@$(RUN) PYTHONPATH=$(ROOT) python -P -m gates docs $(ARGS)
+
+permissions: tools gates ## docs/iam-role.yaml and what the preflight asks for, from recorded requests
+	@$(RUN) PYTHONPATH=$(ROOT) python -P -m gates permissions
 
 bench: tools ## figures of this machine; never fails on time
 	@$(RUN) python tests/bench/bench.py $(ARGS) && $(RUN) python tests/bench/life.py && $(RUN) python tests/bench/google_half.py && $(RUN) python tests/bench/client_accuracy.py

@@ -1,4 +1,4 @@
-"""``python3 -m gates lint|build|docs|coverage|mutation|molecule``: what the Makefile's targets call."""
+"""``python3 -m gates lint|build|docs|coverage|mutation|molecule|permissions``: what the Makefile's targets call."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("coverage", help="how much of the library the unit and contract tests run")
     mutation = commands.add_parser("mutation", help="whether the tests notice a flipped condition in a predicate")
     mutation.add_argument("--only", default="", help="part of a file's name")
+    commands.add_parser("permissions", help="which IAM permissions the playbooks need, found by running them")
     molecule = commands.add_parser("molecule", help="every molecule scenario, or those named")
     molecule.add_argument("scenarios", nargs="*")
     return made
@@ -81,6 +82,13 @@ def _dispatch(options: argparse.Namespace, tools: Tools, progress: Progress) -> 
         from gates import molecule
 
         return molecule.test(tools, options.scenarios)
+    if options.command == "permissions":
+        from gates import permissions
+
+        found = permissions.record(tools, progress)
+        permissions.write(found)
+        print(f"{len(found)} permissions")
+        return 0
     from gates import mutation
 
     return mutation.hunt(tools, options.only, progress)

@@ -37,9 +37,15 @@ options:
   permissions:
     description:
       - Permissions on the project that the deployment needs. A built-in list that fits the main job if not set, with
-        those for O(service_account) where one is to be made.
+        those for O(service_account) where one is to be made; what only later jobs need is then a warning.
     type: list
     elements: str
+  permission_options:
+    description: Variables in use that ask for permissions of their own.
+    type: list
+    elements: str
+    choices: [llmd_address, llmd_network_policies]
+    default: []
   subnetwork:
     description: Subnet of the nodes, which must be in the region. Not checked if not set.
     type: str
@@ -313,8 +319,8 @@ def pools_of(params: dict[str, Any]) -> tuple[NodePlan, ...]:
 
 def google_checks(params: dict[str, Any], nodes: tuple[NodePlan, ...]) -> tuple[list[Check], dict[str, int]]:
     """Google's side; a session that cannot be opened is a finding like any other."""
-    needed = iam.needed_permissions(params["service_account"])
-    permissions = needed if params["permissions"] is None else params["permissions"]
+    needed = iam.needed_permissions(params["service_account"], params["permission_options"])
+    given = params["permissions"]
     zone = params["zone"] or ""
     plan = Plan(
         region=params["region"] or region_of_zone(zone),
@@ -322,7 +328,8 @@ def google_checks(params: dict[str, Any], nodes: tuple[NodePlan, ...]) -> tuple[
         network=params["network"],
         subnetwork=params["subnetwork"],
         services=tuple(params["services"]),
-        permissions=tuple(permissions),
+        permissions=needed if given is None else tuple(given),
+        later_permissions=iam.later_permissions() if given is None else (),
         nodes=nodes,
         proxy_range=params["proxy_subnet_range"] or "",
         proxy_name=params["proxy_subnet_name"],
@@ -407,6 +414,7 @@ def options() -> dict[str, dict[str, Any]]:
         subnetwork=text,
         services={"type": "list", "elements": "str", "default": ["compute", "container", "networkservices"]},
         permissions={"type": "list", "elements": "str"},
+        permission_options={"type": "list", "elements": "str", "default": [], "choices": [iam.ADDRESS, iam.POLICIES]},
         node_pools={"type": "list", "elements": "dict", "default": []},
         release_channel=text,
         minimum_version=text,

@@ -49,7 +49,9 @@ options:
       - Google's default at creation, left alone afterwards, if not set.
     type: bool
   dataplane_v2:
-    description: Whether the network is Dataplane V2, as O(multi_networking) needs. Cannot be changed on a cluster.
+    description:
+      - Whether the network is Dataplane V2, which enforces network policies and which O(multi_networking) needs. Cannot
+        be changed on a cluster.
     type: bool
   multi_networking:
     description: Whether pods may have networks beside the ordinary one, for RDMA. Cannot be changed on a cluster.

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.benchmark.shapes import L
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.slo import GATES
 from ansible_collections.llmd.gke.plugins.module_utils.benchmark.workload import KINDS, Length, Spec
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError
+from ansible_collections.llmd.gke.plugins.module_utils.inference.http import endpoint_header
 
 WORKLOAD: dict[str, Any] = {
     "kind": {"type": "str", "choices": list(KINDS), "default": "synthetic"},
@@ -75,7 +77,8 @@ ARGUMENTS: dict[str, Any] = {
 
 def plan_from(params: Mapping[str, Any]) -> Plan:
     """The plan for the module's parameters. Raises ConfigurationError."""
-    headers = {str(name): str(value) for name, value in (params["headers"] or {}).items()}
+    headers = endpoint_header(os.environ)
+    headers |= {str(name): str(value) for name, value in (params["headers"] or {}).items()}
     if params["api_key"]:
         headers["Authorization"] = f"Bearer {params['api_key']}"
     for name, value in headers.items():

@@ -7,41 +7,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import GoogleApiError
+from ansible_collections.llmd.gke.plugins.module_utils.gcp.permissions import NEEDED
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession, Json, segment
 
-# What the seven roles of the main job do, as permissions on the project.
-NEEDED_PERMISSIONS = (
-    "container.clusters.create",
-    "container.clusters.get",
-    "container.clusters.update",
-    "container.clusters.getCredentials",
-    "container.operations.get",
-    "container.clusterRoles.create",
-    "container.clusterRoleBindings.create",
-    "compute.networks.get",
-    "compute.subnetworks.create",
-    "compute.subnetworks.get",
-    "compute.subnetworks.list",
-    "compute.regions.get",
-    "compute.zones.get",
-    "compute.regionBackendServices.get",
-    "serviceusage.services.enable",
-    "serviceusage.services.get",
-    "iam.serviceAccounts.actAs",
-)
-# What making an account for the nodes needs besides.
-SERVICE_ACCOUNT_PERMISSIONS = (
-    "iam.serviceAccounts.create",
-    "iam.serviceAccounts.get",
-    "resourcemanager.projects.getIamPolicy",
-    "resourcemanager.projects.setIamPolicy",
-)
+MOST = 100  # permissions of one request
+DEPLOY = "deploy"
+# Variables that ask for permissions of their own; permissions.py names them beside the jobs.
+NODE_ACCOUNT, ADDRESS, POLICIES = "llmd_node_service_account", "llmd_address", "llmd_network_policies"
 
 
-def needed_permissions(service_account: str) -> tuple[str, ...]:
-    """Of the main job, where the nodes run as ``service_account`` (a name without @ is one that is made)."""
-    made = bool(service_account) and "@" not in service_account
-    return NEEDED_PERMISSIONS + (SERVICE_ACCOUNT_PERMISSIONS if made else ())
+def needed_permissions(service_account: str = "", options: Iterable[str] = ()) -> tuple[str, ...]:
+    """Of a deployment with these options; a ``service_account`` without @ is one that is made for the nodes."""
+    used = {*options, *([NODE_ACCOUNT] if service_account and "@" not in service_account else [])}
+    return tuple(name for name, jobs in NEEDED.items() if DEPLOY in jobs or used & set(jobs))
+
+
+def later_permissions() -> tuple[str, ...]:
+    """What only looking, changing and removing need, whatever the options."""
+    only = {NODE_ACCOUNT, ADDRESS, POLICIES}
+    return tuple(name for name, jobs in NEEDED.items() if DEPLOY not in jobs and set(jobs) - only)
 
 
 def get_project(session: GoogleSession) -> Json:
@@ -52,13 +36,20 @@ def get_project(session: GoogleSession) -> Json:
 def held_permissions(session: GoogleSession, permissions: Iterable[str]) -> tuple[set[str], set[str]]:
     """(held, impossible to ask): testIamPermissions refuses a whole request for one permission it does not know."""
     names = list(dict.fromkeys(permissions))
-    try:
-        return _test(session, names), set()
-    except GoogleApiError as error:
-        if error.status != 400 or len(names) <= 1:
-            raise
     held: set[str] = set()
     unknown: set[str] = set()
+    for first in range(0, len(names), MOST):
+        some = names[first : first + MOST]
+        try:
+            held |= _test(session, some)
+        except GoogleApiError as error:
+            if error.status != 400 or len(names) <= 1:
+                raise
+            _one_by_one(session, some, held, unknown)
+    return held, unknown
+
+
+def _one_by_one(session: GoogleSession, names: Iterable[str], held: set[str], unknown: set[str]) -> None:
     for name in names:
         try:
             held |= _test(session, [name])
@@ -66,7 +57,6 @@ def held_permissions(session: GoogleSession, permissions: Iterable[str]) -> tupl
             if error.status != 400:
                 raise
             unknown.add(name)
-    return held, unknown
 
 
 def _test(session: GoogleSession, permissions: list[str]) -> set[str]:

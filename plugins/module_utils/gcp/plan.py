@@ -55,6 +55,7 @@ class Plan:
     subnetwork: str = ""
     services: tuple[str, ...] = ()
     permissions: tuple[str, ...] = ()
+    later_permissions: tuple[str, ...] = ()
     nodes: tuple[NodePlan, ...] = ()
     proxy_range: str = ""
     proxy_name: str = ""

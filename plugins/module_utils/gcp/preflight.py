@@ -39,6 +39,7 @@ from ansible_collections.llmd.gke.plugins.module_utils.gcp.preflight_fallbacks i
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.preflight_nodes import Reader, check_nodes
 from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import GoogleSession, Json, segment
 
+MOST_NAMED = 8  # missing permissions that are worth a line each
 # GatewayClasses of GKE that can have an InferencePool as backend; both are regional.
 INFERENCE_CLASSES = ("gke-l7-regional-external-managed", "gke-l7-rilb")
 
@@ -87,7 +88,7 @@ def _inside_project(session: GoogleSession, plan: Plan) -> list[Check]:
     """Every check that can be made; none keeps another from being made."""
     checks = guarded("billing", lambda: _billing(session))
     if plan.permissions:
-        checks += guarded("permissions", lambda: _permissions(session, plan.permissions), waits_for=RESOURCE_MANAGER)
+        checks += guarded("permissions", lambda: _permissions(session, plan), waits_for=RESOURCE_MANAGER)
     if plan.services:
         checks += guarded("services", lambda: _services(session, plan.services))
     reader = Reader(session)
@@ -146,20 +147,37 @@ def _version(session: GoogleSession, plan: Plan) -> Iterator[Check]:
     )
 
 
-def _permissions(session: GoogleSession, wanted: Iterable[str]) -> Iterator[Check]:
-    names = list(dict.fromkeys(wanted))
-    held, unknown = iam.held_permissions(session, names)
-    missing = [name for name in names if name not in held and name not in unknown]
-    for name in missing:
-        role = role_for(name)
-        remedy = f"Grant {role or 'a role that holds it'} on project {session.project} to the identity of this run."
-        yield Check(f"permission {name}", ERROR, f"not held on project {session.project}", "PERMISSION_MISSING", remedy)
+def _permissions(session: GoogleSession, plan: Plan) -> Iterator[Check]:
+    held, unknown = iam.held_permissions(session, (*plan.permissions, *plan.later_permissions))
+    missing = [name for name in dict.fromkeys(plan.permissions) if name not in held and name not in unknown]
+    later = [name for name in plan.later_permissions if name not in held and name not in unknown]
+    yield from _missing(session.project, missing, ERROR, "")
+    yield from _missing(session.project, later, WARNING, "; only looking, changing or removing needs it")
     for name in sorted(unknown):
         yield Check(
             f"permission {name}", WARNING, "Google does not know this permission on a project", "PERMISSION_UNKNOWN"
         )
     if not missing:
         yield Check("permissions", OK, f"all {len(held)} held")
+
+
+def _missing(project: str, names: list[str], severity: str, more: str) -> Iterator[Check]:
+    """One finding for each permission; for an identity that lacks many, one for each role that holds some of them."""
+    for name in names if len(names) <= MOST_NAMED else ():
+        role = role_for(name)
+        remedy = f"Grant {role or 'a role that holds it'} on project {project} to the identity of this run."
+        yield Check(
+            f"permission {name}", severity, f"not held on project {project}{more}", "PERMISSION_MISSING", remedy
+        )
+    if len(names) <= MOST_NAMED:
+        return
+    for role in sorted({role_for(name) for name in names}):
+        those = [name for name in names if role_for(name) == role]
+        detail = f"not held on project {project}{more}: {', '.join(those)}"
+        remedy = (
+            f"Grant {role or 'roles that hold them'}, or docs/iam-role.yaml, on project {project} to this identity."
+        )
+        yield Check(f"permissions of {role}", severity, detail, "PERMISSION_MISSING", remedy)
 
 
 def _services(session: GoogleSession, wanted: Iterable[str]) -> Iterator[Check]:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +18,24 @@ from urllib.parse import urlsplit
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError
 
 BODY_LIMIT = 4 * 1024 * 1024
+# "Name: value", sent with every request to an endpoint: a key or token for whatever stands in front of it. From the
+# environment, so that it is in no argument, no result and no log.
+ENDPOINT_HEADER = "LLMD_GKE_ENDPOINT_HEADER"
+
+
+def endpoint_header(environment: Mapping[str, str]) -> dict[str, str]:
+    """The header that the endpoint wants besides. Raises ConfigurationError; the value is never in the message."""
+    text = environment.get(ENDPOINT_HEADER, "")
+    if not text:
+        return {}
+    name, colon, value = (part.strip() for part in text.partition(":"))
+    if not colon or not re.fullmatch(r"[A-Za-z0-9-]+", name) or not value.isprintable() or not value.isascii():
+        raise ConfigurationError(
+            f"{ENDPOINT_HEADER} in the environment is no header.",
+            code="ENDPOINT_HEADER_INVALID",
+            remedy="Give a name and a value, for example 'X-Api-Key: ...' or 'Proxy-Authorization: Bearer ...'.",
+        )
+    return {name: value}
 
 
 @dataclass(frozen=True)
@@ -51,7 +71,7 @@ class Endpoint:
 
     host_header: for routes bound to a hostname; over TLS it is also the name that is asked for and that the certificate
     must be made out to, so that a name which DNS does not know yet can be tried at its address. ca_file: whom to trust
-    (PEM), "" for the system's authorities. verify False: whoever answers.
+    (PEM), "" for the system's authorities. verify False: whoever answers. header: sent with every request.
     """
 
     scheme: str
@@ -61,6 +81,7 @@ class Endpoint:
     host_header: str = ""
     ca_file: str = ""
     verify: bool = True
+    header: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def parse(cls, base_url: str, host_header: str = "", *, ca_file: str = "", verify: bool = True) -> Endpoint:
@@ -73,7 +94,8 @@ class Endpoint:
                 remedy="Give http://ADDRESS or https://NAME.",
             )
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        made = cls(parts.scheme, parts.hostname, port, parts.path.rstrip("/"), host_header, ca_file, verify)
+        extra = endpoint_header(os.environ)
+        made = cls(parts.scheme, parts.hostname, port, parts.path.rstrip("/"), host_header, ca_file, verify, extra)
         made.tls()  # a file that is no certificate is the caller's mistake, not the endpoint's
         return made
 
@@ -107,7 +129,8 @@ class Endpoint:
         """One request; network trouble is an answer with status 0, never an exception. timeout in seconds."""
         started = time.monotonic()
         body = None if document is None else json.dumps(document).encode()
-        sent = {"Accept": "application/json", "User-Agent": "llmd-gke", "Connection": "close", **(headers or {})}
+        sent = {"Accept": "application/json", "User-Agent": "llmd-gke", "Connection": "close"}
+        sent |= {**self.header, **(headers or {})}
         if body is not None:
             sent["Content-Type"] = "application/json"
         if self.host_header:

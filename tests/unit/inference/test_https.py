@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError
 from ansible_collections.llmd.gke.plugins.module_utils.inference.answers import explain_answer
-from ansible_collections.llmd.gke.plugins.module_utils.inference.http import Endpoint
+from ansible_collections.llmd.gke.plugins.module_utils.inference.http import ENDPOINT_HEADER, Endpoint
 from ansible_collections.llmd.gke.plugins.module_utils.kube.gateways import endpoint_of
 
 from tests.authority import Authority
@@ -21,7 +21,7 @@ NAME = "llm.example.com"
 
 class Echo(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        data = self.headers["Host"].encode()
+        data = (self.headers["Host"] + self.headers.get("X-Api-Key", "")).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -84,3 +84,17 @@ def test_where_clients_go(listeners: list[dict[str, object]], wanted: str) -> No
     gateway = {"spec": {"listeners": listeners}, "status": {"addresses": [{"value": "203.0.113.7"}]}}
     assert endpoint_of(gateway) == wanted
     assert endpoint_of({"spec": {"listeners": listeners}}) == ""
+
+
+def test_a_header_of_the_environment_goes_with_every_request(
+    served: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENDPOINT_HEADER, "X-Api-Key: canary-1")
+    endpoint = Endpoint.parse(served[0], NAME, ca_file=served[1])
+    assert endpoint.send("GET", "/").text == f"{NAME}canary-1"
+    assert "canary" not in repr(endpoint)
+    monkeypatch.setenv(ENDPOINT_HEADER, "canary-2 without a name")
+    with pytest.raises(ConfigurationError) as caught:
+        Endpoint.parse("http://127.0.0.1:1")
+    assert caught.value.code == "ENDPOINT_HEADER_INVALID"
+    assert "canary" not in str(caught.value)

@@ -25,8 +25,9 @@ def first_reads(session: GoogleSession, scope: Scope) -> dict[str, Callable[[], 
     """What can be asked without knowing anything yet, by the name of the field of ``Google`` that it fills."""
 
     def missing() -> list[str]:
-        held, unknown = iam.held_permissions(session, iam.NEEDED_PERMISSIONS)
-        return [name for name in iam.NEEDED_PERMISSIONS if name not in held and name not in unknown]
+        needed = iam.needed_permissions()
+        held, unknown = iam.held_permissions(session, needed)
+        return [name for name in needed if name not in held and name not in unknown]
 
     return {
         "services": lambda: services.states(session, scope.services),

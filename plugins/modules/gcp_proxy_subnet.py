@@ -55,6 +55,12 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  wait:
+    description:
+      - With V(false) a subnet that has to be made is only asked for, and RV(subnetwork) says C(CREATING). Other work
+        can go on meanwhile; the same task with V(true) later waits for it, and tells where it failed.
+    type: bool
+    default: true
   timeout:
     description: Seconds to wait for all of it.
     type: int
@@ -144,6 +150,7 @@ def work(module: Any, session: GoogleSession) -> dict[str, Any]:
         adopt=params["adopt"],
         force=params["force"],
         timeout=float(params["timeout"]),
+        wait=params["wait"],
     )
     ensure = subnetworks.ensure_present if params["state"] == "present" else subnetworks.ensure_absent
     outcome = ensure(session, want, check_mode=module.check_mode)
@@ -168,6 +175,7 @@ def main() -> None:
             deployment={"type": "str", "default": ""},
             force={"type": "bool", "default": False},
             state={"type": "str", "choices": ["present", "absent"], "default": "present"},
+            wait={"type": "bool", "default": True},
             timeout={"type": "int", "default": 300},
         ),
         supports_check_mode=True,

@@ -23,7 +23,7 @@ RACE_CODES = frozenset({"ALREADY_EXISTS", "CIDR_CONFLICT", "INVALID_REQUEST", "O
 
 @dataclass(frozen=True)
 class ProxySubnet:
-    """What is wanted. ``cidr`` is the IPv4 range; times in seconds."""
+    """What is wanted. ``cidr`` is the IPv4 range; times in seconds. ``wait`` False: it only has to be under way."""
 
     name: str
     network: str
@@ -33,6 +33,7 @@ class ProxySubnet:
     adopt: bool = True
     force: bool = False
     timeout: float = 300.0
+    wait: bool = True
 
 
 @dataclass
@@ -162,7 +163,7 @@ def _adopt(session: GoogleSession, want: ProxySubnet, found: Json, *, check_mode
             remedy="Use it (adopt: true), or delete it first if nothing needs it.",
         )
     warnings = [f"The region's proxy-only subnet is used as it is: {'; '.join(differences)}."] if differences else []
-    if not check_mode:
+    if want.wait and not check_mode:
         found = _wait_ready(session, want, found)
     seen = view(found)
     return Outcome(False, seen, seen, subnetwork=seen, adopted=not ours, warnings=warnings)
@@ -204,6 +205,9 @@ def _create(session: GoogleSession, want: ProxySubnet, ref: networks.NetworkRef)
         operation = under_way or session.call(
             "compute.subnetworks.insert", "POST", _path(want, session.project), body=body
         )
+        if not want.wait:
+            coming = view({**body, "region": want.region, "state": "CREATING"})
+            return Outcome(True, None, coming, subnetwork=coming)
         operations.wait(session, operation, what=f"Creation of subnet {want.name}", timeout=want.timeout)
     except (GoogleApiError, OperationError) as error:
         # Another run (or person, or our own killed run) may have been quicker: then that one is used.

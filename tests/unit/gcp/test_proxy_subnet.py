@@ -91,6 +91,17 @@ def test_it_is_made_and_marked(project: Any, run_module: Callable[..., dict[str,
     assert result["api_calls"]["compute.subnetworks.insert"] == 1
 
 
+def test_it_may_come_while_something_else_is_done(project: Any, run_module: Callable[..., dict[str, Any]]) -> None:
+    asked = run_module("gcp_proxy_subnet", wait=False, **OPTIONS)
+    assert (asked["changed"], asked["subnetwork"]["state"]) == (True, "CREATING")
+    assert "compute.regionOperations.wait" not in asked["api_calls"]
+    running = {**OPERATION, "targetLink": f"{REGION}/subnetworks/proxy-only-subnet"}
+    project.on("GET", r"regions/us-central1/operations\?filter", {"items": [running]})
+    again = run_module("gcp_proxy_subnet", **OPTIONS)
+    assert again["subnetwork"]["state"] == "READY"
+    assert len(project.writes()) == 1, "asked for twice"
+
+
 def test_a_killed_runs_insert_is_waited_for(project: Any, run_module: Callable[..., dict[str, Any]]) -> None:
     running = {**OPERATION, "targetLink": f"{REGION}/subnetworks/proxy-only-subnet"}
     other = {**OPERATION, "name": "operation-2", "targetLink": f"{REGION}/subnetworks/another"}

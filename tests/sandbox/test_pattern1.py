@@ -5,6 +5,7 @@ The tests build on one another, in this order; each leaves the deployment as the
 
 from __future__ import annotations
 
+import datetime
 import json
 import shutil
 from typing import Any
@@ -91,9 +92,12 @@ def test_a_killed_run_goes_on_and_a_missing_proxy_only_subnet_is_named(sandbox: 
 
 
 def test_the_job(sandbox: Sandbox) -> None:
-    """Also heals what the run before could not finish, because the region had no proxy-only subnet."""
+    """Also heals what the run before could not finish, because the region had no proxy-only subnet, and goes on where
+    one was killed that held the lock."""
+    sandbox.playbook_killed_when("TASK [Note the end of llmd_helmfile]", PATTERN1)
     run = sandbox.playbook(PATTERN1)
     assert run.rc == 0, run.output[-6000:]
+    assert "was stale and is ours now" in " ".join(run.output.split())
     for criterion in CRITERIA:
         assert f"PASS  {criterion}" in run.output
 
@@ -225,7 +229,7 @@ def test_the_playbook_heals_them(sandbox: Sandbox) -> None:
     assert sandbox.artifact("verify.json")["passed"]
 
 
-# --- the report -------------------------------------------------------------------------------------------------------
+# --- one run at a time, a lease, and refusals -------------------------------------------------------------------------
 
 
 def test_every_run_leaves_a_page(sandbox: Sandbox) -> None:
@@ -242,6 +246,75 @@ def test_every_run_leaves_a_page(sandbox: Sandbox) -> None:
     assert "<script" not in page
 
 
+def test_a_second_run_is_refused_and_told_who_has_it(sandbox: Sandbox) -> None:
+    """Held by somebody on another machine: refused until it is over. By a dead process of this one: taken over."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    holder = json.dumps({"user": "you", "host": "desk"})
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "llmd-gke-pattern1", "namespace": "default", "annotations": {"llmd.gke/holder": holder}},
+        "spec": {
+            "holderIdentity": "bbbbbbbbbbbb-20-222",
+            "leaseDurationSeconds": 7200,
+            "acquireTime": now,
+            "renewTime": now,
+        },
+    }
+    file = sandbox.home / "lease.json"
+    file.write_text(json.dumps(lease))
+    sandbox.exec("kubectl", "apply", "-f", str(file))
+    before = resources(sandbox.snapshot())
+    run = sandbox.playbook("playbooks/pause.yml")
+    failed_with(run, "RUN_IN_PROGRESS", "lock_force")
+    assert f"you@desk since {now}" in run.output
+    assert resources(sandbox.snapshot()) == before
+    taken = sandbox.playbook("playbooks/resume.yml", lock_force=True)
+    assert (taken.rc, taken.count("changed")) == (0, 0), taken.output[-3000:]
+    assert "was stale and is ours now" in " ".join(taken.output.split())  # a warning, wrapped to the screen
+    assert "llmd-gke-pattern1" not in sandbox.exec("kubectl", "get", "leases", "-n", "default", "-o", "name")
+
+
+def test_a_lease_is_set_shown_and_left_alone_while_it_runs(sandbox: Sandbox) -> None:
+    failed_with(sandbox.playbook("playbooks/lease.yml", llmd_lease_hours=-1), "LEASE_INVALID", "llmd_lease_hours")
+    set_now = sandbox.playbook("playbooks/lease.yml", llmd_lease_hours=2)
+    assert (set_now.rc, set_now.count("changed")) == (0, 1), set_now.output[-3000:]
+    reaped = sandbox.playbook("playbooks/reap.yml")
+    assert (reaped.rc, reaped.count("changed")) == (0, 0), reaped.output[-3000:]
+    assert "leased until" in reaped.output
+
+
+def test_somebody_elses_deployment_is_refused(sandbox: Sandbox) -> None:
+    before = resources(sandbox.snapshot())
+    other = sandbox.playbook("playbooks/teardown.yml", llmd_deployment="pattern9", llmd_confirm="pattern9")
+    failed_with(other, "TEARDOWN_FOREIGN", "llmd_namespace")
+    assert "belongs to deployment pattern1" in other.output
+    assert sandbox.exec("kubectl", "get", "httproutes", "-n", "llm-d", "-o", "name").strip()
+    assert resources(sandbox.snapshot()) == before
+
+
+def test_a_gateway_that_cannot_go_stops_where_its_cluster_stays(sandbox: Sandbox) -> None:
+    """The finalizer of a controller that is not there: named, and the cluster is still whole."""
+    gateway = "infra-pattern1-inference-gateway"
+    patch = json.dumps([{"op": "add", "path": "/metadata/finalizers/-", "value": "example.com/nobody"}])
+    sandbox.exec("kubectl", "patch", "gateway", gateway, "-n", "llm-d", "--type", "json", "-p", patch)
+    run = sandbox.playbook(
+        "playbooks/teardown.yml", llmd_confirm="pattern1", teardown_scope="release", teardown_gateway_timeout=6
+    )
+    failed_with(run, "RELEASE_NOT_GONE", "cluster")
+    assert len(sandbox.snapshot()["clusters"]) == 1
+
+
+def test_what_is_leased_no_longer_is_reaped_and_goes_with_its_cluster(sandbox: Sandbox) -> None:
+    """Also the stuck Gateway of the test before: what a cluster of ours takes along holds nothing up."""
+    over = sandbox.playbook("playbooks/lease.yml", llmd_lease_hours=0.0001)
+    assert over.rc == 0, over.output[-3000:]
+    predicted = sandbox.playbook("playbooks/reap.yml", "--check", llmd_reap="teardown")
+    assert predicted.rc == 0, predicted.output[-3000:]
+    assert "LEASE_EXPIRED" in predicted.output
+    assert len(sandbox.snapshot()["clusters"]) == 1
+
+
 # --- and away ---------------------------------------------------------------------------------------------------------
 
 
@@ -254,8 +327,11 @@ def test_teardown_without_the_word_deletes_nothing(sandbox: Sandbox) -> None:
 
 
 def test_teardown_leaves_the_project_as_it_was_found(sandbox: Sandbox, found: dict[str, Any]) -> None:
-    run = sandbox.playbook("playbooks/teardown.yml", llmd_confirm="pattern1")
+    """By the reaper, whose word is the lease: the same teardown, with a stuck Gateway that its cluster takes along."""
+    run = sandbox.playbook("playbooks/reap.yml", llmd_reap="teardown", teardown_gateway_timeout=6)
     assert run.rc == 0, run.output[-3000:]
+    assert "went with its cluster: " in run.output
+    assert "0 left, 0.00 USD/h" in run.output
     left = sandbox.snapshot()
     assert left["clusters"] == found["clusters"]
     made = {key: value for key, value in left["compute"].items() if value}

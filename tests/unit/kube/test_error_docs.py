@@ -13,7 +13,7 @@ MODULES = ("gateway_crds", "helm_releases", "gateway_reconcile", "backend_health
 MODULES += ("model_routing", "layout_proof", "routing_comparison")
 FOLDERS = ("kube", "inference")
 # upper-case words in the sources that are no codes
-OTHERS = {"AUTH_ARG_SPEC", "CERTIFICATE_VERIFY_FAILED", "HF_TOKEN", "GPUS_ALL_REGIONS"}
+OTHERS = {"AUTH_ARG_SPEC", "CERTIFICATE_VERIFY_FAILED", "HF_TOKEN", "GPUS_ALL_REGIONS", "LLMD_GKE_ENDPOINT_HEADER"}
 
 
 def used() -> set[str]:

@@ -7,11 +7,14 @@ file is copied there, so that the only thing fetched is packages, through pip's 
 import ensurepip
 import pathlib
 import sys
+import sysconfig
 
-wheels = sorted((pathlib.Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"))
+# Distributions (Debian, Fedora) keep the wheels of all their Pythons in one folder of the system.
+place = sysconfig.get_config_var("WHEEL_PKG_DIR") or pathlib.Path(ensurepip.__file__).parent / "_bundled"
+wheels = sorted(pathlib.Path(place).glob("pip-*.whl"))
 if not wheels:
     sys.exit("This Python has no bundled pip (ensurepip was removed from it): install its venv package.")
-sys.path.insert(0, str(wheels[-1]))
+sys.path.insert(0, str(wheels[0]))
 
 from pip._internal.cli.main import main  # noqa: E402
 

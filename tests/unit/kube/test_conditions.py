@@ -22,6 +22,24 @@ def test_the_state_a_gateway_is_born_with_is_no_judgement() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "initial"),
+    [
+        ({"lastTransitionTime": "1970-01-01T00:00:00Z"}, True),
+        ({"lastTransitionTime": "2026-11-23T10:00:00Z"}, False),
+        ({"message": "Waiting for controller", "reason": "Pending"}, True),
+        ({"message": "Waiting for controller", "reason": "NotReconciled"}, True),
+        ({"message": "Waiting for controller", "reason": "Invalid"}, False),
+        ({"message": "no such port", "reason": "Pending"}, False),
+        ({}, False),
+    ],
+)
+def test_what_was_written_at_creation_is_known_by_its_time_or_by_its_words(
+    written: dict[str, str], initial: bool
+) -> None:
+    assert find_condition([{"type": "Programmed", "status": "Unknown", **written}], "Programmed").initial is initial
+
+
+@pytest.mark.parametrize(
     ("observed", "generation", "fresh"), [(2, 2, True), (1, 2, False), (3, 2, True), (0, 2, True), (None, 2, True)]
 )
 def test_a_condition_of_an_older_generation_is_stale(observed: int | None, generation: int, fresh: bool) -> None:

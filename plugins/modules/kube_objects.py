@@ -49,7 +49,7 @@ attributes:
     support: full
     description: The objects before and after, the values of Secrets hidden.
 author:
-  - llmd.gke contributors
+  - The llmd.gke contributors (@llmd-gke)
 """
 
 EXAMPLES = r"""

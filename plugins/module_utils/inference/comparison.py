@@ -44,7 +44,7 @@ class Workload:
         divides that of prefixes. Both ways get the same orders.
         """
         lot = random.Random(self.groups)
-        rounds = [lot.sample(range(self.groups), self.groups) for _ in range(self.repeats)]
+        rounds = [lot.sample(range(self.groups), self.groups) for _unused in range(self.repeats)]
         return [
             prompt(f"{self.run}-{way}", group, self.characters, repeat)
             for repeat, order in enumerate(rounds)

@@ -34,7 +34,8 @@ def number_in(values: Mapping[str, Any], path: str) -> int | None:
 
 def with_number(release: Release, number: int) -> Release:
     """The release with another number of replicas in its values."""
-    assert release.autoscaled is not None
+    if release.autoscaled is None:
+        raise ValueError(f"nothing but us says how many pods {release.name} has")
     values: Json = json.loads(json.dumps(release.values))
     *parents, last = release.autoscaled.value.split(".")
     inner = values

@@ -39,7 +39,7 @@ options:
   groups:
     description: Different prefixes. Together they should not fit one server's cache, but fit all of them.
     type: int
-    default: 45
+    default: 70
   repeats:
     description: Requests for each prefix.
     type: int
@@ -167,7 +167,7 @@ def main() -> None:
             namespace=name,
             pool=name,
             model=name,
-            groups={"type": "int", "default": 45},
+            groups={"type": "int", "default": 70},
             repeats={"type": "int", "default": 6},
             characters={"type": "int", "default": 2400},
             concurrency={"type": "int", "default": 3},

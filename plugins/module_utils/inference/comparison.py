@@ -30,7 +30,7 @@ class Workload:
     """``groups`` prefixes of ``characters``, each asked about ``repeats`` times; round by round, a few at once."""
 
     model: str
-    groups: int = 45
+    groups: int = 70
     repeats: int = 6
     characters: int = 2400
     concurrency: int = 3

@@ -39,11 +39,11 @@ options:
   groups:
     description: Different prefixes. Together they should not fit one server's cache, but fit all of them.
     type: int
-    default: 70
+    default: 80
   repeats:
     description: Requests for each prefix.
     type: int
-    default: 6
+    default: 7
   characters:
     description: Length of a prefix.
     type: int
@@ -167,8 +167,8 @@ def main() -> None:
             namespace=name,
             pool=name,
             model=name,
-            groups={"type": "int", "default": 70},
-            repeats={"type": "int", "default": 6},
+            groups={"type": "int", "default": 80},
+            repeats={"type": "int", "default": 7},
             characters={"type": "int", "default": 2400},
             concurrency={"type": "int", "default": 3},
             hits_counter=name,

@@ -30,8 +30,8 @@ class Workload:
     """``groups`` prefixes of ``characters``, each asked about ``repeats`` times; round by round, a few at once."""
 
     model: str
-    groups: int = 70
-    repeats: int = 6
+    groups: int = 80
+    repeats: int = 7
     characters: int = 2400
     concurrency: int = 3
     request_timeout: float = 60

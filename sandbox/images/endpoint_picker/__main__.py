@@ -31,6 +31,8 @@ from sandbox.images.endpoint_picker.watch import Watcher
 
 # Upstream waits two minutes for its caches before it gives up; the sandbox does not.
 ENV_SYNC = "LLMD_SANDBOX_PICKER_SYNC_SECONDS"
+# Seconds for streams under way after SIGTERM: upstream stops its servers gracefully, and its manager waits so long.
+GRACE = 30.0
 ENV_BIND = "LLMD_SANDBOX_BIND"  # address all servers listen on (default: every one)
 SERVICES = ("", "inference-extension", "envoy.service.ext_proc.v3.ExternalProcessor", "liveness", "readiness")
 
@@ -145,7 +147,7 @@ async def serve(picker: Picker, cluster: Cluster) -> None:
             await asyncio.gather(*work, return_exceptions=True)
             for socket in heard:
                 socket.close()
-            await asyncio.gather(*(server.stop(0.3) for server, _ in servers))
+            await asyncio.gather(*(server.stop(GRACE) for server, _ in servers))
             await site.cleanup()
     if work[2] not in done:
         raise Failure

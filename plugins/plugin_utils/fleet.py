@@ -13,15 +13,19 @@ Json = Mapping[str, Any]
 # State -> how it is shown. What is first is the worst, and where the table begins.
 TONES = {"unknown": "bad", "broken": "bad", "degraded": "warn", "paused": "plain", "absent": "plain", "serving": "good"}
 STYLE_OF_TABLE = (
-    "th{text-align:left;font-weight:600;color:var(--soft);padding:.3em .8em .5em 0;white-space:nowrap}"
-    "td a{overflow-wrap:anywhere}.wide{overflow-x:auto}.wide td{min-width:5.5em}"
+    "th{text-align:left;font-weight:600;color:var(--soft);padding:.3em 1em .5em 0;white-space:nowrap}"
+    ".fleet td{padding-right:1em}.fleet .tag{white-space:nowrap}.fleet td:nth-child(3){min-width:11em}"
+    # On a phone each deployment is a block, and what a column's head would say stands before its value.
+    "@media(max-width:900px){.fleet tr{display:block;border-top:1px solid var(--line);padding:.6em 0}"
+    ".fleet tr:first-child{display:none}.fleet td{display:block;border:0;padding:.12em 0}"
+    ".fleet td[data-of]::before{content:attr(data-of) ' ';color:var(--soft)}}"
 )
 
 
 def state_of(status: Json, error: str) -> str:
     """In a word: serving, degraded, broken, paused, absent (no cluster), or unknown where it could not be looked at."""
     lease = status.get("lease") or {}
-    if error or not status:
+    if not status:
         return "unknown"
     if lease.get("state") == "no_cluster":
         return "absent"
@@ -32,7 +36,7 @@ def state_of(status: Json, error: str) -> str:
     if not status.get("endpoint") or ready == 0:
         return "broken"
     errors = any(one.get("severity") in ("error", "critical") for one in status.get("findings") or [])
-    return "degraded" if errors or (wanted is not None and ready < int(wanted)) else "serving"
+    return "degraded" if error or errors or (wanted is not None and ready < int(wanted)) else "serving"
 
 
 def verified(last: Json) -> str:
@@ -138,7 +142,7 @@ def page(document: Json) -> str:
         f"{words(moment(str(document.get('at') or '')))}</p></div>"
         f'<span class="pill {tone}">{"healthy" if document["healthy"] else "needs a look"}</span></header>'
         f'<div class="cards">{cards}</div>'
-        f'<section><h2>Deployments</h2><div class="wide"><table><tr>{head}</tr>{rows}</table></div></section>'
+        f'<section><h2>Deployments</h2><table class="fleet"><tr>{head}</tr>{rows}</table></section>'
         '<footer class="soft">List prices, not a bill. Written by the collection llmd.gke; no secret is in it.</footer>'
         "</main></body></html>\n"
     )
@@ -171,8 +175,9 @@ def _row(one: Json) -> str:
         f'<tr><td><b>{name}</b><br><span class="soft">{words(where)}</span></td>'
         f'<td><span class="tag {tone}">{words(one["state"])}</span><br><span class="soft">{words(replicas)}</span></td>'
         f'<td>{endpoint}<br><span class="soft">{words(", ".join(one["models"]))}</span></td>'
-        f'<td><span class="tag {verdict}">{words(one["verified"])}</span><br>'
+        f'<td data-of="verified"><span class="tag {verdict}">{words(one["verified"])}</span><br>'
         f'<span class="soft">{words(moment(str(one["verified_at"])))}</span></td>'
-        f'<td class="number">{_cost(one)}</td><td><span class="tag {drift}">{_drift(one)}</span></td>'
-        f"<td>{trouble}</td></tr>"
+        f'<td data-of="USD an hour">{_cost(one)}</td>'
+        f'<td data-of="drift"><span class="tag {drift}">{_drift(one)}</span></td>'
+        f'<td data-of="findings">{trouble}</td></tr>'
     )

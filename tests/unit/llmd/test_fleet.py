@@ -66,7 +66,8 @@ def test_a_collision_says_which_hosts_and_what_to_do() -> None:
     ("changed", "error", "state"),
     [
         ({}, "", "serving"),
-        ({}, "Look: no access", "unknown"),
+        ({}, "Verify: VERIFY_FAILED", "degraded"),  # its status is known, something else about it is not
+        ({"replicas": {"wanted": 1, "ready": 0}}, "Verify: VERIFY_FAILED", "broken"),
         ({"replicas": {"wanted": 3, "ready": 1}}, "", "degraded"),
         ({"replicas": {"wanted": 1, "ready": 0}}, "", "broken"),
         ({"endpoint": ""}, "", "broken"),
@@ -79,6 +80,11 @@ def test_a_collision_says_which_hosts_and_what_to_do() -> None:
 )
 def test_the_state_in_a_word(changed: dict[str, Any], error: str, state: str) -> None:
     assert fleet.row(PLACE, {**STATUS, **changed}, {}, None, error)["state"] == state
+
+
+def test_without_a_status_nothing_is_known() -> None:
+    assert fleet.row(PLACE, {}, {}, None, "Look: no access")["state"] == "unknown"
+    assert fleet.row(PLACE, {}, {"passed": True}, None)["state"] == "unknown"
 
 
 def rows() -> list[dict[str, Any]]:

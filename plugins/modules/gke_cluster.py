@@ -228,6 +228,45 @@ options:
           - Service account of the nodes, the project's default compute account if not set.
           - Cannot be changed on an existing pool.
         type: str
+      placement:
+        description:
+          - Put the pool's nodes close to each other, for groups of pods that talk a lot. Cannot be changed on an
+            existing pool. A zone may lack room for many machines side by side when it has room for them apart.
+        type: dict
+        suboptions:
+          type:
+            description: How they are placed.
+            type: str
+            choices: [compact]
+            default: compact
+          policy:
+            description: Name of a resource policy of your own in the region; empty lets GKE make one.
+            type: str
+            default: ''
+      accelerator_network_profile:
+        description:
+          - V(auto) lets GKE make the networks that the machine type has for its accelerators, RDMA among them, for
+            A3 Ultra, A4 and the like. Cannot be changed on an existing pool.
+        type: str
+        choices: [auto]
+      gvnic:
+        description: Use Google's virtual network card, as fast networks ask for. Cannot be changed on an existing pool.
+        type: bool
+      additional_networks:
+        description:
+          - VPC networks of your own beside the ordinary one, in the order of the cards, for GPU and RDMA traffic. The
+            cluster must have multi-networking. Cannot be changed on an existing pool.
+        type: list
+        elements: dict
+        suboptions:
+          network:
+            description: Name of the network.
+            type: str
+            required: true
+          subnetwork:
+            description: Name of its subnetwork in the region.
+            type: str
+            required: true
       fallbacks:
         description:
           - What to take where the zone is out of stock or quota is short, tried in this order in the same run. Each may

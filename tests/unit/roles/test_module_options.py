@@ -65,3 +65,24 @@ def test_a_role_gives_only_what_the_module_takes(path: str, name: str, given: se
 
 def test_there_are_calls_to_look_at() -> None:
     assert len({name for _path, name, _given in calls()}) > 15
+
+
+def test_pools_of_a_new_cluster_are_documented_as_pools_by_themselves_are() -> None:
+    base = "ansible_collections.llmd.gke.plugins"
+    holder = importlib.import_module(f"{base}.doc_fragments.gcp").ModuleDocFragment
+    alone = yaml.safe_load(holder.NODE_POOL)["options"]
+    module = yaml.safe_load(importlib.import_module(f"{base}.modules.gke_cluster").DOCUMENTATION)
+    within = dict(module["options"]["node_pools"]["suboptions"])
+    assert within.pop("name")["required"] is True
+
+    def shape(options: dict[str, Any]) -> dict[str, Any]:
+        """Without the words, which may be broken into lines elsewhere."""
+        return {
+            name: {
+                **{key: value for key, value in option.items() if key not in ("description", "suboptions")},
+                "suboptions": shape(option.get("suboptions") or {}),
+            }
+            for name, option in options.items()
+        }
+
+    assert shape(within) == shape(alone)

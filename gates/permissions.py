@@ -45,6 +45,8 @@ OPTIONS = {
     "llmd_address": ("compute.addresses.create", "compute.addresses.delete", "compute.addresses.get",
                      "compute.addresses.setLabels", "compute.addresses.use"),
     "llmd_network_policies": ("container.networkPolicies.",),
+    "llmd_autoscaling": ("container.horizontalPodAutoscalers.create", "container.horizontalPodAutoscalers.delete",
+                         "container.horizontalPodAutoscalers.get", "container.horizontalPodAutoscalers.update"),
 }  # fmt: skip
 # What the sandbox does not ask for; Google's page of GKE API permissions (the first) and the iam-dataset name it:
 # permission -> job, method that needs it.
@@ -53,6 +55,11 @@ BESIDES = {
     "compute.addresses.createInternal": ("llmd_address", "compute.addresses.insert"),
     "compute.addresses.deleteInternal": ("llmd_address", "compute.addresses.delete"),
     "compute.subnetworks.use": ("llmd_address", "compute.addresses.insert"),
+    # No run has had an autoscaler: helm makes, reads, changes and removes it like everything else.
+    "container.horizontalPodAutoscalers.create": ("llmd_autoscaling", "kubernetes: create horizontalpodautoscalers"),
+    "container.horizontalPodAutoscalers.delete": ("llmd_autoscaling", "kubernetes: delete horizontalpodautoscalers"),
+    "container.horizontalPodAutoscalers.get": ("llmd_autoscaling", "kubernetes: get horizontalpodautoscalers"),
+    "container.horizontalPodAutoscalers.update": ("llmd_autoscaling", "kubernetes: patch horizontalpodautoscalers"),
 }
 WITH_OPTIONS = {"llmd_node_service_account": "pattern1-nodes", "llmd_address": "pattern1-address"}
 GOOGLE_HALF = """\

@@ -44,7 +44,7 @@ options:
     description: Variables in use that ask for permissions of their own.
     type: list
     elements: str
-    choices: [llmd_address, llmd_network_policies]
+    choices: [llmd_address, llmd_network_policies, llmd_autoscaling]
     default: []
   subnetwork:
     description: Subnet of the nodes, which must be in the region. Not checked if not set.
@@ -414,7 +414,7 @@ def options() -> dict[str, dict[str, Any]]:
         subnetwork=text,
         services={"type": "list", "elements": "str", "default": ["compute", "container", "networkservices"]},
         permissions={"type": "list", "elements": "str"},
-        permission_options={"type": "list", "elements": "str", "default": [], "choices": [iam.ADDRESS, iam.POLICIES]},
+        permission_options={"type": "list", "elements": "str", "default": [], "choices": list(iam.OPTIONS)},
         node_pools={"type": "list", "elements": "dict", "default": []},
         release_channel=text,
         minimum_version=text,

@@ -13,7 +13,9 @@ from ansible_collections.llmd.gke.plugins.module_utils.gcp.session import Google
 MOST = 100  # permissions of one request
 DEPLOY = "deploy"
 # Variables that ask for permissions of their own; permissions.py names them beside the jobs.
-NODE_ACCOUNT, ADDRESS, POLICIES = "llmd_node_service_account", "llmd_address", "llmd_network_policies"
+NODE_ACCOUNT, ADDRESS = "llmd_node_service_account", "llmd_address"
+POLICIES, AUTOSCALING = "llmd_network_policies", "llmd_autoscaling"
+OPTIONS = (ADDRESS, POLICIES, AUTOSCALING)  # beside the account, which the preflight knows from its name
 
 
 def needed_permissions(service_account: str = "", options: Iterable[str] = ()) -> tuple[str, ...]:
@@ -24,7 +26,7 @@ def needed_permissions(service_account: str = "", options: Iterable[str] = ()) -
 
 def later_permissions() -> tuple[str, ...]:
     """What only looking, changing and removing need, whatever the options."""
-    only = {NODE_ACCOUNT, ADDRESS, POLICIES}
+    only = {NODE_ACCOUNT, *OPTIONS}
     return tuple(name for name, jobs in NEEDED.items() if DEPLOY not in jobs and set(jobs) - only)
 
 

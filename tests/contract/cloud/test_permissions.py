@@ -38,7 +38,7 @@ def test_the_role_is_what_the_preflight_asks_for() -> None:
     assert ROLE["includedPermissions"] == sorted({*iam.needed_permissions(), *iam.later_permissions()})
     assert set(ROLE["includedPermissions"]) <= set(NEEDED)
     assert set(NEEDED) - set(ROLE["includedPermissions"]) == {
-        *iam.needed_permissions("nodes", [iam.ADDRESS, iam.POLICIES])
+        *iam.needed_permissions("nodes", [iam.ADDRESS, iam.POLICIES, iam.AUTOSCALING])
     } - set(ROLE["includedPermissions"])
 
 
@@ -83,6 +83,7 @@ def test_who_lacks_many_is_told_by_role(emulated: Any, module: Module) -> None:
         ({"service_account": "d-nodes"}, "iam.serviceAccounts.create"),
         ({"permission_options": [iam.ADDRESS]}, "compute.addresses.create"),
         ({"permission_options": [iam.POLICIES]}, "container.networkPolicies.create"),
+        ({"permission_options": [iam.AUTOSCALING]}, "container.horizontalPodAutoscalers.create"),
     ],
 )
 def test_what_an_option_asks_for_is_named_where_it_is_used(

@@ -68,8 +68,8 @@ def orders(only: str = "") -> list[Order]:
         )
         near = [test for test, text in texts.items() if pattern.search(text)]
         # Not all the others: that somewhere a playbook's test would fail, too, is no test of a predicate.
-        part = f"{_TESTS}/{path.relative_to(REPOSITORY / LIBRARY).parts[0]}/"
-        far = [test for test in texts if test not in near and test.startswith(part)]
+        parts = {f"{_TESTS}/{part}/" for part in path.relative_to(REPOSITORY / LIBRARY).parts[:-1]}
+        far = [test for test in texts if test not in near and test.startswith(tuple(parts))]
         found += [Order(name, mutant, near, far) for mutant in mutants.mutants(path.read_text(encoding="utf-8"))]
     return found
 
@@ -163,6 +163,7 @@ def _serve(tools: Tools, folder: Path, todo: queue.SimpleQueue[Order], tally: Ta
                 tally.killed += killed
                 if not killed:
                     tally.survived.append(order.title)
+                    print(f"survived  {order.title}", flush=True)  # at once: the whole hunt takes a while
     except GateError as error:
         with tally.lock:
             tally.trouble.append(error)
@@ -191,7 +192,5 @@ def hunt(tools: Tools, only: str, progress: Progress) -> int:
                 step.note = f"{tally.killed + len(tally.survived)} of {len(wanted)}, {len(tally.survived)} survived"
     if tally.trouble:
         raise tally.trouble[0]
-    for title in sorted(tally.survived):
-        print(f"survived  {title}")
     print(f"mutation: {len(wanted)} flipped conditions, {tally.killed} noticed, {len(tally.survived)} survived")
     return 0 if tally.killed == len(wanted) else 1

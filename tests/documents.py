@@ -14,9 +14,6 @@ DOCUMENTS = [
     *sorted((REPOSITORY / "docs").rglob("*.md")),
     *sorted(REPOSITORY.glob("roles/*/README.md")),
 ]
-# Commands that need the sandbox, with a deployment in it: tests/sandbox/test_pattern1.py runs them.
-ON_THE_SANDBOX = ("./sandbox/sandbox", "curl")
-
 _FENCED = re.compile(r"^```([a-z]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"(?:^    \S.*\n)+", re.MULTILINE)
 

@@ -1,11 +1,10 @@
 """Every command and every example in the README and the guides is one that works, as far as that can be said here.
 
 Playbooks are looked at by Ansible itself, with the options that the document gives (--syntax-check, in a copy of the
-layout of a checkout); copies are made; targets are asked for with ``make --dry-run``; charts are compared with the
-profile; variables go through the roles' own specifications. What only a real project, an AWX or a package index can
-show has a reason in ``ELSEWHERE``. A command of a kind that is not known here fails: it needs a way to be tried.
-
-What a deployment must be there for is run on one: tests/sandbox/test_pattern1.py runs the blocks of ``ON_THE_SANDBOX``.
+layout of a checkout); copies are made; targets are asked for with ``make --dry-run``; the sandbox's commands go through
+its own parser; charts are compared with the profile; variables go through the roles' own specifications. What only a
+real project, an AWX or a package index can show has a reason in ``ELSEWHERE``. A command of a kind that is not known
+here fails: it needs a way to be tried.
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from gates import molecule
-from tests.documents import ON_THE_SANDBOX, REPOSITORY, Block, all_blocks
+from sandbox.cli import main as sandbox_cli
+from tests.documents import REPOSITORY, Block, all_blocks
 
 PLAYBOOK = shutil.which("ansible-playbook")
 pytestmark = pytest.mark.skipif(PLAYBOOK is None, reason="ansible-playbook is not on PATH: run `make contract`")
@@ -36,6 +36,7 @@ ELSEWHERE = {
     "export": "a setting of the reader's shell",
     "read": "asks the reader",
     "printf": "feeds gcloud",
+    "curl": "asks a deployment; tests/sandbox/test_pattern1.py sends the same request",
 }
 
 
@@ -50,14 +51,22 @@ def examples() -> list[tuple[Path, Any]]:
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Laid out as a checkout; only inventories are a copy, for documents make new ones there."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for path in REPOSITORY.iterdir():
-        if path.name not in ("inventories", ".git"):
-            (folder / path.name).symlink_to(path)
-    shutil.copytree(REPOSITORY / "inventories", folder / "inventories")
-    return folder
+def checkouts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Laid out as a checkout, one for each inventory that a reader can start from; only inventories are a copy."""
+    made = {}
+    for origin in ("example", "fleet"):
+        made[origin] = folder = tmp_path_factory.mktemp(origin)
+        for path in REPOSITORY.iterdir():
+            if path.name not in ("inventories", ".git"):
+                (folder / path.name).symlink_to(path)
+        shutil.copytree(REPOSITORY / "inventories", folder / "inventories")
+        shutil.copytree(REPOSITORY / "inventories" / origin, folder / "inventories/mine")
+    return made
+
+
+def origin_of(document: Path) -> str:
+    """Which inventory ``inventories/mine`` is a copy of, in a document: the one that it names, else the example."""
+    return "fleet" if "inventories/fleet" in document.read_text(encoding="utf-8") else "example"
 
 
 def run(checkout: Path, *words: str) -> str:
@@ -112,6 +121,11 @@ def try_helm_pull(words: list[str], checkout: Path) -> None:
     assert (name.rpartition("/")[2], version, repository.rstrip("/")) in known
 
 
+def try_sandbox(words: list[str], checkout: Path) -> None:
+    assert (checkout / words[0]).is_file()
+    sandbox_cli.parser().parse_args(words[1:])  # ends the interpreter where it does not know a word
+
+
 def try_molecule(words: list[str], checkout: Path) -> None:
     assert words[words.index("-s") + 1] in molecule.known()
 
@@ -122,32 +136,38 @@ KINDS: dict[str, Callable[[list[str], Path], None]] = {
     "pip": try_pip,
     "helm": try_helm_pull,
     "molecule": try_molecule,
+    "./sandbox/sandbox": try_sandbox,
 }
 
 
-def test_every_command_is_one_that_works(checkout: Path) -> None:
+def test_every_command_is_one_that_works(checkouts: dict[str, Path]) -> None:
     tried: set[tuple[str, ...]] = set()
+    playbooks: dict[str, list[list[str]]] = {}
     wrong: list[str] = []
     for block in shell_blocks():
         shell = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True, check=False)
         assert shell.returncode == 0, f"{block.document}: {shell.stderr}"
+        origin = origin_of(block.document)
         for words in block.commands():
-            if words[0] in (*ELSEWHERE, *ON_THE_SANDBOX) or tuple(words) in tried:
+            if words[0] in ELSEWHERE or (origin, *words) in tried:
                 continue
-            tried.add(tuple(words))
+            tried.add((origin, *words))
             if words[0] == "ansible-playbook":
+                playbooks.setdefault(origin, []).append(words)
                 continue
             assert words[0] in KINDS, f"{block.document}: nothing here tries {words[0]!r}"
             try:
-                KINDS[words[0]](words, checkout)
-            except AssertionError as error:
+                KINDS[words[0]](words, checkouts[origin])
+            except (AssertionError, SystemExit) as error:
                 wrong.append(f"{block.document.relative_to(REPOSITORY)}: {error}")
     assert not wrong, "\n".join(wrong)
-    try_playbooks([list(words) for words in sorted(tried) if words[0] == "ansible-playbook"], checkout)
-    assert {words[0] for words in tried} == {"ansible-playbook", *KINDS}, "a kind that no document uses any more"
+    assert {words[1] for words in tried} == {"ansible-playbook", *KINDS}, "a kind that no document uses any more"
+    for origin, commands in playbooks.items():
+        try_playbooks(commands, checkouts[origin])
 
 
-def test_every_example_of_a_task_or_play_is_read_by_ansible(checkout: Path) -> None:
+def test_every_example_of_a_task_or_play_is_read_by_ansible(checkouts: dict[str, Path]) -> None:
+    checkout = checkouts["example"]
     plays: list[dict[str, Any]] = []
     for _, content in examples():
         if isinstance(content, list):

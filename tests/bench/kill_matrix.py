@@ -6,8 +6,11 @@
     make kill-matrix ARGS="--chain gateway pause"   only points whose names have one of these words
     make kill-matrix ARGS="--speed 60"        Google's durations divided by this, not by 30
 
+    make kill-matrix ARGS="--chain --sandbox NAME"   in a sandbox that is up, whose project has no deployment
+
 Prints stage x result: what was seen when it was killed, and whether the same command then finished with the same end
-state and without anything made twice. Exit code 1 where one did not. Uses a sandbox of its own and takes it away.
+state and without anything made twice. Exit code 1 where one did not. Without --sandbox it uses one of its own and takes
+it away.
 """
 
 from __future__ import annotations
@@ -123,13 +126,16 @@ LIFE: tuple[tuple[str, dict[str, Any], tuple[Point, ...]], ...] = (
 class Bench:
     """A sandbox of its own and ansible-playbook in it."""
 
-    def __init__(self, home: Path, speed: int) -> None:
+    def __init__(self, home: Path, speed: int, borrowed: str) -> None:
         self.home = home
         self.speed = speed
+        self.borrowed = borrowed
+        self.base: dict[str, int] = {}
+        self.made_before: Counter[tuple[str, str]] = Counter()
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "GOOGLE_", "GCP_"))},
             "HOME": str(home),
-            "LLMD_SANDBOX_NAME": os.environ.get("LLMD_SANDBOX_TEST_PREFIX", "") + "kill",
+            "LLMD_SANDBOX_NAME": borrowed or os.environ.get("LLMD_SANDBOX_TEST_PREFIX", "") + "kill",
             "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
             "ANSIBLE_NOCOLOR": "1",
         }
@@ -140,8 +146,26 @@ class Bench:
         return done.stdout
 
     def fresh(self) -> None:
-        self.cli("down")
-        self.cli("up", "--speed", str(self.speed), "--port", "0")
+        """A project without a deployment: a new sandbox, or the borrowed one after a teardown."""
+        if self.borrowed:
+            self.cli("speed", str(self.speed))
+            code, text = self.playbook("", "teardown", llmd_confirm="pattern1")
+            assert code == 0, text[-3000:]
+        else:
+            self.cli("down")
+            self.cli("up", "--speed", str(self.speed), "--port", "0")
+        self.base = self.counts()
+        self.made_before = self.made()
+
+    def away(self) -> None:
+        if not self.borrowed:
+            self.cli("down")
+
+    def counts(self) -> dict[str, int]:
+        """Resources of each kind; what comes with the compute API is there from the first run on."""
+        found = self.control("snapshot")
+        kinds = {kind: len(items) for kind, items in found["compute"].items() if items and kind not in OF_A_NETWORK}
+        return {**kinds, "clusters": len(found["clusters"])}
 
     def playbook(self, until: str = "", name: str = "pattern1", **variables: Any) -> tuple[int, str]:
         """Run a playbook, killed with all its children as soon as ``until`` shows; (exit code, output)."""
@@ -168,7 +192,7 @@ class Bench:
         """What there is, without what differs between two equal deployments (random names, times)."""
         snapshot = self.control("snapshot")
         kinds = {kind: len(items) for kind, items in snapshot["compute"].items() if items}
-        cluster = next(iter(snapshot["clusters"].values()), {})
+        cluster: dict[str, Any] = next(iter(snapshot["clusters"].values()), {})
         pools = sorted((pool["name"], pool.get("initialNodeCount")) for pool in cluster.get("nodePools") or [])
         text = self.cli("exec", "kubectl", "get", "-n", "llm-d", "-o", "json",
                         "deployments,services,gateways,httproutes,inferencepools,secrets,configmaps")  # fmt: skip
@@ -179,18 +203,20 @@ class Bench:
         )
         return {"compute": kinds, "pools": pools, "objects": dict(sorted(objects.items()))}
 
-    def twice(self) -> list[str]:
-        """What Google was asked to make more than once."""
+    def made(self) -> Counter[tuple[str, str]]:
+        """How often Google was asked to make each thing, and made it."""
         done = [operation for operation in self.control("operations")["operations"] if not operation.get("error")]
-        made = Counter(
-            (operation["operationType"], operation.get("targetLink"))
+        return Counter(
+            (str(operation["operationType"]), str(operation.get("targetLink")))
             for operation in done
             if operation.get("operationType") in ("CREATE_CLUSTER", "CREATE_NODE_POOL", "insert")
         )
+
+    def twice(self) -> list[str]:
+        """What was made more than once since the project was empty."""
+        made = self.made() - self.made_before
         return [
-            f"{kind} {str(target).rsplit('/', 1)[-1]} {count} times"
-            for (kind, target), count in made.items()
-            if count > 1
+            f"{kind} {target.rsplit('/', 1)[-1]} {count} times" for (kind, target), count in made.items() if count > 1
         ]
 
 
@@ -262,10 +288,10 @@ def in_a_chain(bench: Bench, words: list[str], wanted: dict[str, Any]) -> int:
             wrong += killed_in_turn(bench, points, name, **variables)
             wrong += to_the_end(bench, wanted if name in ("resume", "upgrade") else None, name, **variables)
     if chosen(LIFE[-1][2], words):
-        left = bench.control("snapshot")
-        rest = {kind: sorted(items) for kind, items in left["compute"].items() if items and kind not in OF_A_NETWORK}
-        wrong += bool(rest or left["clusters"])
-        print(f"left: {rest or 'nothing'}, clusters: {sorted(left['clusters']) or 'none'}")
+        left = bench.counts()
+        rest = {kind: count for kind, count in left.items() if count != bench.base.get(kind, 0)}
+        wrong += bool(rest)
+        print(f"left, as before the deployment: {rest or 'yes'}")
     return wrong
 
 
@@ -277,11 +303,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chain", action="store_true")
     parser.add_argument("--speed", type=int, default=SPEED)
+    parser.add_argument("--sandbox", default="", metavar="NAME")
     parser.add_argument("words", nargs="*")
     options = parser.parse_args()
     points = chosen(POINTS, options.words)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), options.speed)
+        bench = Bench(Path(folder), options.speed, options.sandbox)
         try:
             bench.fresh()
             code, text = bench.playbook()
@@ -295,7 +322,7 @@ def main() -> int:
             print(f"{'point':<30} {'kill':<12} {'took':>8}  result")
             wrong = in_a_chain(bench, options.words, wanted) if options.chain else one_each(bench, points, wanted)
         finally:
-            bench.cli("down")
+            bench.away()
     print(f"{wrong} wrong" if wrong else "all as they should be")
     return 1 if wrong else 0
 

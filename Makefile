@@ -10,7 +10,7 @@ PATTERN ?= 1
 LEFTOVERS := .ansible .mypy_cache .pytest_cache .ruff_cache collections/ansible_collections artifacts build dist *.tar.gz
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit contract sandbox-test lint molecule coverage mutation build docs permissions bench kill-matrix sandbox up down \
+.PHONY: help demo test test-long unit contract sandbox-test lint molecule coverage mutation build docs permissions bench kill-matrix sandbox up down \
 	clean distclean tools environment gates
 .NOTPARALLEL:
 
@@ -20,8 +20,11 @@ help: ## this list
 demo: sandbox ## the whole job on this machine: sandbox up, then playbooks/pattern1.yml (PATTERN=2 to 5, ARGS="..." for ansible-playbook)
 	@$(RUN) ansible-playbook playbooks/pattern$(PATTERN).yml $(ARGS)
 
-test: tools gates ## every test: sandbox (root), contract and unit, in one pytest run (ARGS="..." for pytest)
-	@$(RUN) python -m pytest $(SIDE_BY_SIDE) tests/sandbox tests/contract tests/unit $(ARGS)
+test: tools gates ## sandbox (root), contract and unit tests in one pytest run, but the long ones (ARGS="..." for pytest)
+	@$(RUN) python -m pytest $(SIDE_BY_SIDE) -m "not long" tests/sandbox tests/contract tests/unit $(ARGS)
+
+test-long: tools gates ## moves between patterns under load, a hardened fleet by a caller with the custom role alone
+	@$(RUN) python -m pytest $(SIDE_BY_SIDE) -m long tests/sandbox $(ARGS)
 
 unit: environment ## pure logic, no root needed
 	@$(RUN) python -m pytest tests/unit $(ARGS)

@@ -23,7 +23,7 @@ import yaml
 
 from .conftest import REPOSITORY, Run, Sandbox
 
-pytestmark = pytest.mark.sandbox
+pytestmark = [pytest.mark.sandbox, pytest.mark.long]
 
 PATTERN1 = "playbooks/pattern1.yml"
 PROJECT = "projects/llmd-sandbox"

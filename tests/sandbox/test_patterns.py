@@ -14,7 +14,7 @@ import pytest
 from .conftest import Run, Sandbox
 from .test_life import streams
 
-pytestmark = pytest.mark.sandbox
+pytestmark = [pytest.mark.sandbox, pytest.mark.long]
 
 GEMMA, PHI = "google/gemma-2b-it", "microsoft/Phi-3-mini-4k-instruct"
 PHI_POOL = "gaie-pattern1-phi-3-mini-4k-instruct"

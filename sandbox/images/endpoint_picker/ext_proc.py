@@ -94,19 +94,22 @@ class Exchange:
         self._response_size += len(part.body)
         if self._streaming:
             self._read_events(part.body)
-            yield from messages.response_body(part.body, end=part.end_of_stream)
         else:
             self._response += part.body
             if part.end_of_stream:
                 self._read_whole()
-                yield from messages.response_body(bytes(self._response), end=True)
+        # Before the last answer: with that in its hands Envoy may end the stream, and nothing after it would be done.
         if part.end_of_stream:
             self._complete()
+        if self._streaming:
+            yield from messages.response_body(part.body, end=part.end_of_stream)
+        elif part.end_of_stream:
+            yield from messages.response_body(bytes(self._response), end=True)
 
     def _response_trailers(self, part: Any) -> Iterator[Any]:
         if not self._streaming and self._response:
-            yield from messages.response_body(bytes(self._response), end=False)
             self._complete()
+            yield from messages.response_body(bytes(self._response), end=False)
         yield messages.response_trailers()
 
     def _read_whole(self) -> None:

@@ -89,13 +89,12 @@ def _named(document: dict[str, Any], kind: str, content: str, name: Any) -> dict
 def _proxy(server: str) -> str:
     """The proxy that the environment names for this server (HTTPS_PROXY, NO_PROXY), "" for none."""
     proxy = getproxies().get(urlsplit(server).scheme, "")
-    if proxy:
-        from requests.utils import (
-            should_bypass_proxies,
-        )  # knows networks (10.0.0.0/8) in NO_PROXY, as Google's client does
+    if not proxy:
+        return ""
+    # It knows networks (10.0.0.0/8) in NO_PROXY, as Google's client does; loaded only where there is a proxy.
+    from requests.utils import should_bypass_proxies
 
-        return "" if should_bypass_proxies(server, no_proxy=None) else str(proxy)
-    return ""
+    return "" if should_bypass_proxies(server, no_proxy=None) else str(proxy)
 
 
 class DirectTransport:

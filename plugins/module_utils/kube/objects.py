@@ -13,27 +13,12 @@ from typing import Any
 from ansible_collections.llmd.gke.plugins.module_utils.errors import ConfigurationError, WaitTimeout
 from ansible_collections.llmd.gke.plugins.module_utils.kube import kinds
 from ansible_collections.llmd.gke.plugins.module_utils.kube.client import ApiProblem, KubeClient, Manifest
+from ansible_collections.llmd.gke.plugins.module_utils.kube.going import wait_gone
 from ansible_collections.llmd.gke.plugins.module_utils.kube.kinds import Kind
+from ansible_collections.llmd.gke.plugins.module_utils.kube.live import Target, essence
 from ansible_collections.llmd.gke.plugins.module_utils.kube.observing import Seen, tolerant
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.manifests import masked
 from ansible_collections.llmd.gke.plugins.module_utils.waiting import Clock, Verdict, wait_until
-
-# What the server writes by itself, or another tool's memory: no part of what anybody asked for.
-SERVERS = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
-MEMORY = "kubectl.kubernetes.io/last-applied-configuration"
-
-
-@dataclass(frozen=True)
-class Target:
-    """One object: where it is, and its manifest."""
-
-    kind: Kind
-    name: str
-    namespace: str
-    manifest: Manifest
-
-    def say(self) -> str:
-        return f"{self.kind.kind} {self.namespace + '/' if self.namespace else ''}{self.name}"
 
 
 @dataclass
@@ -55,15 +40,6 @@ class Outcome:
 def _difference(name: str, before: Manifest, after: Manifest) -> dict[str, Any]:
     """In the form that Ansible shows."""
     return {"before_header": name, "after_header": name, "before": before, "after": after}
-
-
-def essence(live: Manifest) -> Manifest:
-    """An object without status and bookkeeping: what may be compared, and shown."""
-    metadata = {key: value for key, value in (live.get("metadata") or {}).items() if key not in SERVERS}
-    notes = {key: value for key, value in (metadata.pop("annotations", None) or {}).items() if key != MEMORY}
-    if notes:
-        metadata["annotations"] = notes
-    return {**{key: value for key, value in live.items() if key != "status"}, "metadata": metadata}
 
 
 def with_secrets(manifests: Sequence[Manifest], values: Mapping[str, str]) -> list[Manifest]:
@@ -109,7 +85,7 @@ def target_of(client: KubeClient, manifest: Manifest) -> Target | None:
     kind = kind_of(client, api_version, str(plain["kind"]))
     if kind is None:
         return None
-    return Target(kind, name, str(metadata.get("namespace") or "") if kind.namespaced else "", plain)
+    return Target(kind, plain, str(metadata.get("namespace") or "") if kind.namespaced else "")
 
 
 def ensure_present(
@@ -143,11 +119,11 @@ def ensure_present(
 
 def _apply(client: KubeClient, target: Target, live: Manifest | None, check_mode: bool) -> Manifest:
     try:
-        return client.apply(target.kind, target.manifest, dry_run=check_mode)
+        return client.apply(target.kind, target.document, dry_run=check_mode)
     except ApiProblem as problem:
         # A prediction may come before the namespace, or before an earlier namespace of its name has gone.
         if check_mode and live is None and problem.status in (403, 404):
-            return target.manifest
+            return target.document
         raise
 
 
@@ -177,7 +153,7 @@ def ensure_absent(
     clock: Clock | None = None,
 ) -> None:
     """Delete objects where they are there, and wait until they have gone. Raises KubernetesError, WaitTimeout."""
-    going = []
+    deleted = []
     for manifest in manifests:
         target = target_of(client, manifest)
         live = client.get(target.kind, target.name, target.namespace) if target else None
@@ -186,38 +162,18 @@ def ensure_absent(
         if not check_mode:
             client.delete(target.kind, target.name, target.namespace, propagation="Foreground")
         outcome.note(target, "removed", live, None)
-        going.append(target)
-    if going and not check_mode:
-        _wait_gone(client, going, timeout, interval, clock)
-
-
-def _wait_gone(
-    client: KubeClient, going: Sequence[Target], timeout: float, interval: float, clock: Clock | None
-) -> None:
-    def left() -> list[tuple[Target, Manifest]]:
-        found = [(target, client.get(target.kind, target.name, target.namespace)) for target in going]
-        return [(target, live) for target, live in found if live is not None]
-
-    def judge(seen: Seen[list[tuple[Target, Manifest]]]) -> Verdict:
-        if seen.trouble or seen.value is None:
-            return Verdict(False, seen.trouble)
-        return Verdict(not seen.value, "still there: " + ", ".join(target.say() for target, _unused in seen.value))
-
-    def explain(seen: Seen[list[tuple[Target, Manifest]]]) -> WaitTimeout:
-        words = [
-            f"{target.say()}: finalizers {', '.join((live.get('metadata') or {}).get('finalizers') or []) or 'none'}"
-            for target, live in seen.value or []
-        ]
-        return WaitTimeout(
-            f"Objects are not gone after {timeout:.0f} s.",
+        deleted.append(target)
+    if deleted and not check_mode:
+        wait_gone(
+            client,
+            deleted,
+            timeout,
+            interval,
+            clock,
+            what="Objects",
             code="OBJECT_NOT_GONE",
-            why=seen.trouble or "; ".join(words),
             remedy="Look at the events of what is named above (a load balancer takes its time to go), then run again.",
         )
-
-    wait_until(
-        tolerant(left), judge, what="Objects gone", timeout=timeout, interval=interval, clock=clock, explain=explain
-    )
 
 
 def _phase(namespace: Manifest) -> str:

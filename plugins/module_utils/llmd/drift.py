@@ -14,33 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.llmd.gke.plugins.module_utils.kube.client import ApiProblem, KubeClient
-from ansible_collections.llmd.gke.plugins.module_utils.kube.kinds import Kind, known_kind
+from ansible_collections.llmd.gke.plugins.module_utils.kube.kinds import known_kind
+from ansible_collections.llmd.gke.plugins.module_utils.kube.live import Target, essence
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.manifests import identify, parse
 
-BOOKKEEPING = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp")
 # refusals of the dry run that say nothing about drift: no right to patch, or rules that came after the object
 NO_ANSWER = (400, 403, 409, 422)
 SHOWN = 4
 # kinds whose spec.selector Kubernetes never lets change
 SELECTING = frozenset({"Deployment", "StatefulSet", "DaemonSet"})
-
-
-@dataclass(frozen=True)
-class Target:
-    """One object of a manifest, with its namespace filled in."""
-
-    kind: Kind
-    document: dict[str, Any]
-    namespace: str
-
-    @property
-    def name(self) -> str:
-        return str(self.document["metadata"]["name"])
-
-    def say(self) -> str:
-        """As in: Deployment llm-d/gaie-pattern1-epp."""
-        where = f"{self.namespace}/{self.name}" if self.namespace else self.name
-        return f"{self.kind.kind} {where}"
 
 
 @dataclass
@@ -87,7 +69,7 @@ def look(client: KubeClient, manifest: str, namespace: str, leave: Container[str
             if problem.status in NO_ANSWER:
                 continue
             raise
-        found = differing(_plain(live), _plain(wanted))
+        found = differing(essence(live), essence(wanted))
         paths = sorted(path for path in found if f"{target.kind.kind} {path}" not in leave)
         if paths:
             drift.edited.append((target, paths))
@@ -110,11 +92,6 @@ def repair(client: KubeClient, drift: Drift) -> None:
     """Put back what was changed by hand (helm would leave custom resources as they are). Raises KubernetesError."""
     for target, _paths in drift.edited:
         client.apply(target.kind, target.document)
-
-
-def _plain(document: dict[str, Any]) -> dict[str, Any]:
-    metadata = {key: value for key, value in (document.get("metadata") or {}).items() if key not in BOOKKEEPING}
-    return {**{key: value for key, value in document.items() if key != "status"}, "metadata": metadata}
 
 
 def differing(live: Any, wanted: Any, path: str = "") -> Iterator[str]:

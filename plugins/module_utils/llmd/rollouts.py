@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.llmd.gke.plugins.module_utils.errors import WaitTimeout
+from ansible_collections.llmd.gke.plugins.module_utils.kube import going
 from ansible_collections.llmd.gke.plugins.module_utils.kube.client import KubeClient, label_selector
 from ansible_collections.llmd.gke.plugins.module_utils.kube.deadlocks import upgrade_deadlock, waits_for_gpu
 from ansible_collections.llmd.gke.plugins.module_utils.kube.events import brief, newest_first
@@ -219,42 +220,16 @@ def wait_gone(
     client: KubeClient, refs: list[Ref], timeout: float, interval: float = 2.0, clock: Clock | None = None
 ) -> None:
     """Wait until objects are gone (a Gateway goes when its load balancer is taken down). Raises WaitTimeout."""
-
-    def judge(seen: Seen[list[Ref]]) -> Verdict:
-        if seen.trouble or seen.value is None:
-            return Verdict(False, seen.trouble)
-        return Verdict(not seen.value, "still there: " + ", ".join(ref.say() for ref in seen.value))
-
-    def explain(seen: Seen[list[Ref]]) -> WaitTimeout:
-        left = seen.value or []
-        finalizers = {}
-        for ref in left:
-            live = client.get(ref.kind, ref.name, ref.namespace)
-            finalizers[ref.say()] = ((live or {}).get("metadata") or {}).get("finalizers") or []
-        return WaitTimeout(
-            f"Objects of the releases are not gone after {timeout:.0f} s.",
-            code="RELEASE_NOT_GONE",
-            why=seen.trouble
-            or "; ".join(f"{name}: finalizers {', '.join(names) or 'none'}" for name, names in finalizers.items()),
-            remedy="Do not delete the cluster yet: its load balancer would be left behind. Look at the object's events,"
-            " then run again.",
-            evidence=finalizers,
-        )
-
-    left = list(refs)
-
-    def observe() -> list[Ref]:
-        left[:] = [ref for ref in left if client.get(ref.kind, ref.name, ref.namespace) is not None]
-        return list(left)
-
-    wait_until(
-        tolerant(observe),
-        judge,
-        what="Objects of the releases gone",
-        timeout=timeout,
-        interval=interval,
-        clock=clock,
-        explain=explain,
+    going.wait_gone(
+        client,
+        refs,
+        timeout,
+        interval,
+        clock,
+        what="Objects of the releases",
+        code="RELEASE_NOT_GONE",
+        remedy="Do not delete the cluster yet: its load balancer would be left behind. Look at the object's events,"
+        " then run again.",
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.llmd.gke.plugins.module_utils.kube.client import KubeClient
 from ansible_collections.llmd.gke.plugins.module_utils.kube.kinds import DEPLOYMENT
-from ansible_collections.llmd.gke.plugins.module_utils.llmd.drift import Target
+from ansible_collections.llmd.gke.plugins.module_utils.kube.live import Target
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm import ReleaseState
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.manifests import prune
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.releases import Release, chart_matches

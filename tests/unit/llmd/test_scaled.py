@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.llmd.gke.plugins.module_utils.kube.kinds import DEPLOYMENT, SERVICE
+from ansible_collections.llmd.gke.plugins.module_utils.kube.live import Target
 from ansible_collections.llmd.gke.plugins.module_utils.llmd import scaled
-from ansible_collections.llmd.gke.plugins.module_utils.llmd.drift import Target
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.helm import ReleaseState
 from ansible_collections.llmd.gke.plugins.module_utils.llmd.releases import Bounds, Release
 
